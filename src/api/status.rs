@@ -105,8 +105,8 @@ pub struct Attempt {
     #[schemars(length(max = 512))]
     pub verifier: String,
 
-    /// The secret's check, which tells it apart from other secrets without hashing.
-    #[schemars(length(max = 128))]
+    /// 8 hex digits of a SHA-256 over key and secret: most wrong secrets are told by it, at once.
+    #[schemars(length(max = 64))]
     pub check: String,
 
     /// When it was made.
@@ -125,9 +125,9 @@ pub struct AcceptedVerifier {
     #[schemars(length(max = 512))]
     pub verifier: String,
 
-    /// The secret's check, which tells it apart from other secrets without hashing.
+    /// 8 hex digits of a SHA-256 over key and secret: most wrong secrets are told by it, at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = 64))]
     pub check: Option<String>,
 
     /// When it was issued.

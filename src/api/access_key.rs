@@ -1,0 +1,289 @@
+//! `AccessKey`: what is asked for.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{AccessKeyStatus, GoDuration, schema};
+
+/// What the access key is for, which devices may use it, and how it is delivered.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[kube(
+    group = "keyward.dev",
+    version = "v1alpha1",
+    kind = "AccessKey",
+    namespaced,
+    status = "AccessKeyStatus",
+    derive = "PartialEq",
+    shortname = "ak",
+    category = "keyward",
+    doc = "An access key: a public key and a secret that devices of this namespace present, with \
+           their device ID, to an MQTT broker or a REST endpoint. The controller generates both, \
+           delivers them in a Secret once, and keeps only a hash of the secret.",
+    selectable = ".spec.state",
+    selectable = ".status.key",
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(name = "Key", type_ = "string", json_path = ".status.key"),
+    printcolumn(name = "Secret", type_ = "string", json_path = ".status.secret.name"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new(
+        "(has(self.spec.secret.name) ? self.spec.secret.name : self.metadata.name) \
+         == (has(oldSelf.spec.secret.name) ? oldSelf.spec.secret.name : oldSelf.metadata.name)"
+    )
+    .message(
+        "secret.name is immutable (it is the AccessKey's name if absent): set it back, or create \
+         another AccessKey"
+    )
+    .field_path(".spec.secret.name")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessKeySpec {
+    /// Whether the key may be used: `Active` (the default) or `Inactive`. Reversible: the secret
+    /// stays the same.
+    #[serde(default)]
+    pub state: KeyState,
+
+    /// What the key is for, in your own words. At most 1024 characters. Nothing reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+
+    /// Which devices may use the key: either `allDevices: true` alone, or at least one of
+    /// `deviceIds`, `deviceTags` and `deviceSelector`; a device that any of them admits may use it.
+    /// A device that used a restricted key also sees only devices inside the same restrictions.
+    pub restrictions: Restrictions,
+
+    /// When a new secret is issued for the same key.
+    #[serde(default)]
+    pub rotation: Rotation,
+
+    /// The Secret that delivers key and secret.
+    #[serde(default)]
+    pub secret: SecretTemplate,
+
+    /// Pauses the controller for this object; an issue under way is finished first. It never
+    /// affects who is admitted: to refuse devices, set `state: Inactive`.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// Whether the key may be used.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize, schemars::JsonSchema,
+)]
+#[schemars(inline)]
+pub enum KeyState {
+    /// The key may be used by the devices that its restrictions admit.
+    #[default]
+    Active,
+    /// Nobody may use the key.
+    Inactive,
+}
+
+/// Which devices may use the key.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.allDevices) || has(self.deviceIds) || has(self.deviceTags) \
+         || has(self.deviceSelector)"
+    )
+    .message(
+        "restrictions admit no device: set at least one of deviceIds, deviceTags and \
+         deviceSelector, or allDevices: true"
+    ),
+    validation = Rule::new(
+        "!has(self.allDevices) || !(has(self.deviceIds) || has(self.deviceTags) \
+         || has(self.deviceSelector))"
+    )
+    .message(
+        "allDevices stands alone: remove it, or remove deviceIds, deviceTags and deviceSelector"
+    )
+)]
+pub struct Restrictions {
+    /// `true`: every device of the namespace may use the key. The only value; leave the field out
+    /// to restrict the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self").message(
+        "allDevices can only be true: to restrict the key remove it and set deviceIds, deviceTags \
+         or deviceSelector"
+    ))]
+    pub all_devices: Option<bool>,
+
+    /// Device IDs, 1 to 1000, each of 1 to 64 letters, digits, `_` and `-`; compared exactly, by
+    /// case too. They need not exist as Device objects. The list has one owner: applying it
+    /// replaces all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1000), inner(length(max = 64), regex(pattern = schema::DEVICE_ID)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub device_ids: Option<Vec<String>>,
+
+    /// Tags, 1 to 100: a Device that carries any one of them may use the key. Only tags on Device
+    /// objects count, never what a client claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub device_tags: Option<Vec<TagPair>>,
+
+    /// A label selector over Device objects: a Device that matches all of it may use the key. Not
+    /// empty: an empty selector would match every Device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
+    pub device_selector: Option<LabelSelector>,
+}
+
+/// A tag to look for. With only a key it matches any value, with only a value any key.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.key) || has(self.value)").message(
+    "an entry of deviceTags has neither key nor value: set at least one of the two"
+))]
+pub struct TagPair {
+    /// The tag's key, 1 to 255 characters. Absent: any key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub key: Option<String>,
+
+    /// The tag's value, 1 to 255 characters. Absent: any value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub value: Option<String>,
+}
+
+/// When a new secret is issued for the same key.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// Raise it to have a new secret issued for the same key: 1 (the default) to 2147483647, and
+    /// never lower than before. The Secret is replaced, or created anew if it was taken away.
+    #[serde(default = "first_revision")]
+    #[schemars(range(min = 1, max = i32::MAX))]
+    #[x_kube(validation = Rule::new("self >= oldSelf").message(
+        "rotation.revision only increases: set it to the value it had, or higher"
+    ))]
+    pub revision: i32,
+
+    /// How long the previous secret stays valid after a rotation: `24h` by default, `0s` to
+    /// `2160h`. Whole numbers with the units `h`, `m`, `s` and `ms`; for 90 days write `2160h`.
+    #[serde(default = "default_overlap")]
+    #[x_kube(validation = Rule::new(
+        "!self.matches('^([0-9]{1,7}(h|m|s|ms)){1,4}$') \
+         || (duration(self) >= duration('0s') && duration(self) <= duration('2160h'))"
+    )
+    .message("rotation.overlap must be between 0s and 2160h (90 days)"))]
+    pub overlap: GoDuration,
+}
+
+/// The Secret that delivers key and secret.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretTemplate {
+    /// The Secret's name: the AccessKey's name by default. Immutable. A Secret of that name that
+    /// is not this AccessKey's is never touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("!format.dns1123Subdomain().validate(self).hasValue()").message(
+        "secret.name must be a DNS subdomain name: lower-case letters, digits, '-' and '.', \
+         beginning and ending with a letter or digit"
+    ))]
+    pub name: Option<String>,
+
+    /// Labels for the Secret, at most 64, used when it is next published. Keys under
+    /// `kubernetes.io/`, `k8s.io/` and `keyward.dev/` are reserved, but for `app.kubernetes.io/`
+    /// other than `managed-by`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::secret_labels")]
+    pub labels: BTreeMap<String, String>,
+
+    /// Annotations for the Secret, at most 64 of at most 2048 characters, used when it is next
+    /// published. Keys are reserved as for `labels`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::secret_annotations")]
+    pub annotations: BTreeMap<String, String>,
+
+    /// The names of the Secret's two entries, such as `username` and `password` for a client that
+    /// expects those. Immutable.
+    #[serde(default)]
+    pub keys: SecretKeys,
+}
+
+/// The names of the Secret's two entries.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message(
+        "secret.keys is immutable: set it back, or create another AccessKey"
+    ),
+    validation = Rule::new("self.key != self.secret").message(
+        "secret.keys.key and secret.keys.secret are the same: give the two entries different names"
+    )
+)]
+pub struct SecretKeys {
+    /// The name of the entry that holds the key: `key` by default. 1 to 253 letters, digits, `-`,
+    /// `_` and `.`; not `type` or `provider`.
+    #[serde(default = "default_key_entry")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[x_kube(validation = Rule::new(
+        "self != '.' && !self.startsWith('..') && !(self in ['type', 'provider'])"
+    )
+    .message("secret.keys.key must not be '.', begin with '..', or be type or provider"))]
+    pub key: String,
+
+    /// The name of the entry that holds the secret: `secret` by default. Shaped like `key`.
+    #[serde(default = "default_secret_entry")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[x_kube(validation = Rule::new(
+        "self != '.' && !self.startsWith('..') && !(self in ['type', 'provider'])"
+    )
+    .message("secret.keys.secret must not be '.', begin with '..', or be type or provider"))]
+    pub secret: String,
+}
+
+impl AccessKey {
+    /// The name of the Secret that delivers this key.
+    pub fn secret_name(&self) -> &str {
+        let own = self.metadata.name.as_deref();
+        self.spec.secret.name.as_deref().or(own).unwrap_or_default()
+    }
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self {
+            revision: first_revision(),
+            overlap: default_overlap(),
+        }
+    }
+}
+
+impl Default for SecretKeys {
+    fn default() -> Self {
+        Self {
+            key: default_key_entry(),
+            secret: default_secret_entry(),
+        }
+    }
+}
+
+fn first_revision() -> i32 {
+    1
+}
+
+fn default_overlap() -> GoDuration {
+    GoDuration::from_hours(24)
+}
+
+fn default_key_entry() -> String {
+    "key".into()
+}
+
+fn default_secret_entry() -> String {
+    "secret".into()
+}

@@ -1,6 +1,7 @@
 //! Keyward: device access keys for Kubernetes.
 
 pub mod api;
+pub mod clock;
 pub mod crds;
 pub mod key;
 pub mod policy;

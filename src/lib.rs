@@ -4,5 +4,6 @@ pub mod api;
 pub mod clock;
 pub mod crds;
 pub mod key;
+pub mod metrics;
 pub mod policy;
 pub mod verifier;

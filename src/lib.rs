@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod clock;
+pub mod conditions;
+pub mod controller;
 pub mod crds;
 pub mod key;
 pub mod metrics;

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod crds;
+pub mod devices;
 pub mod key;
 pub mod policy;
 pub mod verifier;

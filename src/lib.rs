@@ -5,6 +5,7 @@ pub mod clock;
 pub mod conditions;
 pub mod controller;
 pub mod crds;
+pub mod devices;
 pub mod key;
 pub mod metrics;
 pub mod policy;

@@ -1,1 +1,505 @@
-//! Placeholder.
+//! Verifiers: argon2id hashes of secrets, as the PHC strings that status holds.
+//!
+//! A verifier is read from status, which a mistake in somebody's RBAC may let others write. So one
+//! that would cost too much to check is refused when it is read, before any hash is run:
+//!
+//! | part | accepted | Keyward's own |
+//! |---|---|---|
+//! | algorithm, version | `argon2id`, `v=19` | the same |
+//! | memory `m` | 8 x `p` to 65536 KiB | 1024 or 19456 KiB |
+//! | passes `t` | 1 to 10 | 1 or 2 |
+//! | lanes `p` | 1 to 4 | 1 |
+//! | salt | 16 to 64 bytes | 16 bytes |
+//! | tag | 32 bytes | 32 bytes |
+//! | spelling | `$argon2id$v=19$m=..,t=..,p=..$salt$tag`, one way to write each value | the same |
+
+use std::fmt;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64ct::{Base64Unpadded, Encoding};
+use clap::ValueEnum;
+use rand::{TryRng, rngs::SysRng};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+use crate::key::{EntropyError, Secret, fill};
+
+/// What a new verifier costs. A secret of 256 random bits cannot be guessed at any price, so the
+/// cheap profile is as safe as the dear one, and a fleet that reconnects at once is let in sooner.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum HashProfile {
+    /// 1024 KiB, one pass, one lane.
+    #[default]
+    Fleet,
+    /// 19456 KiB, two passes, one lane: the minimum that OWASP's Password Storage Cheat Sheet asks
+    /// for secrets that people choose.
+    Owasp,
+}
+
+impl HashProfile {
+    const fn cost(self) -> Cost {
+        match self {
+            Self::Fleet => Cost {
+                m: 1024,
+                t: 1,
+                p: 1,
+            },
+            Self::Owasp => Cost {
+                m: 19456,
+                t: 2,
+                p: 1,
+            },
+        }
+    }
+}
+
+/// An argon2id hash within the caps of this module. Checking a secret against it is safe to do.
+#[derive(Clone)]
+pub struct Verifier {
+    text: String,
+    params: Params,
+    salt: Vec<u8>,
+    tag: [u8; TAG_LEN],
+}
+
+impl Verifier {
+    /// Hashes `secret` with a new salt: 0.4 ms of one core with [`HashProfile::Fleet`], 20 ms with
+    /// [`HashProfile::Owasp`].
+    ///
+    /// # Errors
+    /// When the operating system's generator fails, or there is no memory for the hash.
+    pub fn of(secret: &Secret, profile: HashProfile) -> Result<Self, HashError> {
+        Self::with_rng(secret, profile, &mut SysRng)
+    }
+
+    /// Reads a verifier as status holds it. Runs no hash.
+    ///
+    /// # Errors
+    /// When it is no PHC string of argon2id version 19, or lies outside the caps of this module.
+    pub fn parse(text: &str) -> Result<Self, UnusableVerifier> {
+        if text.len() > MAX_TEXT_LEN {
+            return Err(UnusableVerifier::Shape);
+        }
+        let parts: Vec<&str> = text.split('$').collect();
+        let [before, algorithm, version, cost, salt, tag] = parts[..] else {
+            return Err(UnusableVerifier::Shape);
+        };
+        if (before, algorithm, version) != ("", "argon2id", "v=19") {
+            return Err(UnusableVerifier::Algorithm);
+        }
+        let params = parse_cost(cost)?;
+        let salt = parse_salt(salt)?;
+        let tag = parse_tag(tag)?;
+        Ok(Self {
+            text: text.to_owned(),
+            params,
+            salt,
+            tag,
+        })
+    }
+
+    /// Whether `secret` is the one that was hashed. Runs one hash; the comparison takes the same
+    /// time wherever the tags differ. False when there is no memory for the hash.
+    pub fn verifies(&self, secret: &Secret) -> bool {
+        let hashed = hash(secret.expose().as_bytes(), &self.salt, &self.params);
+        hashed.is_ok_and(|tag| tag.ct_eq(&self.tag).into())
+    }
+
+    /// The PHC string.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn with_rng(
+        secret: &Secret,
+        profile: HashProfile,
+        rng: &mut impl TryRng,
+    ) -> Result<Self, HashError> {
+        let cost = profile.cost();
+        let params = cost.params().map_err(HashError::Hash)?;
+        let mut salt = vec![0; SALT_LEN];
+        fill(rng, &mut salt)?;
+        let tag = hash(secret.expose().as_bytes(), &salt, &params).map_err(HashError::Hash)?;
+        let text = format!("$argon2id$v=19${cost}${}${}", base64(&salt), base64(&tag));
+        Ok(Self {
+            text,
+            params,
+            salt,
+            tag,
+        })
+    }
+}
+
+impl fmt::Debug for Verifier {
+    /// Names the cost only: a hash has no business in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Verifier({})", Cost::from(&self.params))
+    }
+}
+
+impl Eq for Verifier {}
+
+impl PartialEq for Verifier {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// A secret could not be hashed.
+#[derive(Debug, Error)]
+pub enum HashError {
+    /// There was no randomness for the salt.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// Argon2 failed, for want of memory.
+    #[error("cannot hash the secret: {0}")]
+    Hash(argon2::Error),
+}
+
+/// Why a verifier is refused. Holds nothing of it.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum UnusableVerifier {
+    /// It is not `$argon2id$v=19$m=..,t=..,p=..$salt$tag`, or longer than such a string can be.
+    #[error("the verifier is no PHC string `$argon2id$v=19$m=..,t=..,p=..$salt$tag`")]
+    Shape,
+    /// Another function, or another version of it.
+    #[error("the verifier is not of argon2id, version 19")]
+    Algorithm,
+    /// The cost is outside the caps, or not `m=..,t=..,p=..` in plain decimal.
+    #[error(
+        "the verifier's cost must be `m=..,t=..,p=..`, at most m={MAX_M},t={MAX_T},p={MAX_P}, and m at least 8 times p"
+    )]
+    Cost,
+    /// The salt is too short, too long or no base64.
+    #[error(
+        "the verifier's salt must be {MIN_SALT_LEN} to {MAX_SALT_LEN} bytes of unpadded base64"
+    )]
+    Salt,
+    /// The tag has another length or is no base64.
+    #[error("the verifier's tag must be {TAG_LEN} bytes of unpadded base64")]
+    Tag,
+}
+
+/// The three numbers of argon2's cost, spelled as PHC strings spell them.
+struct Cost {
+    m: u32,
+    t: u32,
+    p: u32,
+}
+
+impl Cost {
+    fn params(&self) -> argon2::Result<Params> {
+        Params::new(self.m, self.t, self.p, Some(TAG_LEN))
+    }
+
+    const fn is_capped(&self) -> bool {
+        self.m <= MAX_M && self.t <= MAX_T && self.p <= MAX_P
+    }
+}
+
+impl From<&Params> for Cost {
+    fn from(params: &Params) -> Self {
+        Self {
+            m: params.m_cost(),
+            t: params.t_cost(),
+            p: params.p_cost(),
+        }
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m={},t={},p={}", self.m, self.t, self.p)
+    }
+}
+
+fn hash(password: &[u8], salt: &[u8], params: &Params) -> argon2::Result<[u8; TAG_LEN]> {
+    let mut tag = [0; TAG_LEN];
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    argon2.hash_password_into(password, salt, &mut tag)?;
+    Ok(tag)
+}
+
+fn parse_cost(text: &str) -> Result<Params, UnusableVerifier> {
+    let cost = read_cost(text).ok_or(UnusableVerifier::Cost)?;
+    // Spelled back, so that there is one way to write a cost: no sign, no leading zero.
+    if !cost.is_capped() || cost.to_string() != text {
+        return Err(UnusableVerifier::Cost);
+    }
+    cost.params().map_err(|_| UnusableVerifier::Cost)
+}
+
+fn read_cost(text: &str) -> Option<Cost> {
+    let (m, rest) = text.strip_prefix("m=")?.split_once(",t=")?;
+    let (t, p) = rest.split_once(",p=")?;
+    Some(Cost {
+        m: m.parse().ok()?,
+        t: t.parse().ok()?,
+        p: p.parse().ok()?,
+    })
+}
+
+fn parse_salt(text: &str) -> Result<Vec<u8>, UnusableVerifier> {
+    let salt = Base64Unpadded::decode_vec(text).map_err(|_| UnusableVerifier::Salt)?;
+    let fits = (MIN_SALT_LEN..=MAX_SALT_LEN).contains(&salt.len());
+    if fits {
+        Ok(salt)
+    } else {
+        Err(UnusableVerifier::Salt)
+    }
+}
+
+fn parse_tag(text: &str) -> Result<[u8; TAG_LEN], UnusableVerifier> {
+    let tag = Base64Unpadded::decode_vec(text).map_err(|_| UnusableVerifier::Tag)?;
+    tag.try_into().map_err(|_| UnusableVerifier::Tag)
+}
+
+fn base64(bytes: &[u8]) -> String {
+    Base64Unpadded::encode_string(bytes)
+}
+
+/// KiB. One check of a verifier at all three caps takes about a second.
+const MAX_M: u32 = 65536;
+const MAX_T: u32 = 10;
+const MAX_P: u32 = 4;
+const MIN_SALT_LEN: usize = 16;
+const MAX_SALT_LEN: usize = 64;
+const TAG_LEN: usize = 32;
+
+/// The longest string within the caps has 166 characters; nothing longer is even split.
+const MAX_TEXT_LEN: usize = 256;
+
+/// Bytes of a new verifier's salt.
+const SALT_LEN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use argon2::{AssociatedData, ParamsBuilder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: &str = "kws_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg1c44Ge";
+    const OTHER: &str = "kws_00000000000000000000000000000000000000000002XkAl1";
+
+    /// Hashes of [`SECRET`] by the reference implementation: `printf %s SECRET | argon2
+    /// keyward-salt-16b -id -v 13 -l 32 -e`, with `-t -k -p` as the string says.
+    const REFERENCE: [&str; 3] = [
+        "$argon2id$v=19$m=1024,t=1,p=1$a2V5d2FyZC1zYWx0LTE2Yg$hst4mA11irTIyPKxsz07yqY+Bo+DfE3BA++JzaoRe0o",
+        "$argon2id$v=19$m=19456,t=2,p=1$a2V5d2FyZC1zYWx0LTE2Yg$NB8VxdvD+CUusWUc2fWVczvqE5WvNzE213d1bAUW7TY",
+        "$argon2id$v=19$m=4096,t=3,p=4$a2V5d2FyZC1zYWx0LTE2Yg$nvrAnJvKpmcfzzOxLvk1aQ5xwuHZ6NHsal+v7wqNhyQ",
+    ];
+    const SALT: &str = "a2V5d2FyZC1zYWx0LTE2Yg";
+    const TAG: &str = "hst4mA11irTIyPKxsz07yqY+Bo+DfE3BA++JzaoRe0o";
+
+    fn secret(text: &str) -> Secret {
+        Secret::parse(text).expect("a well-formed secret")
+    }
+
+    #[test]
+    fn the_reference_implementation_agrees() {
+        for text in REFERENCE {
+            let verifier = Verifier::parse(text).expect(text);
+            assert_eq!(verifier.as_str(), text);
+            assert!(verifier.verifies(&secret(SECRET)), "{text}");
+            assert!(!verifier.verifies(&secret(OTHER)), "{text}");
+        }
+    }
+
+    /// RFC 9106, section 5.3.
+    #[test]
+    fn the_hash_function_is_that_of_rfc_9106() {
+        let expected = "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659";
+        let params = ParamsBuilder::new()
+            .m_cost(32)
+            .t_cost(3)
+            .p_cost(4)
+            .data(AssociatedData::new(&[4; 12]).expect("12 bytes"))
+            .build()
+            .expect("within argon2's limits");
+        let argon2 = Argon2::new_with_secret(&[3; 8], Algorithm::Argon2id, Version::V0x13, params)
+            .expect("8 bytes");
+        let mut tag = [0; 32];
+        argon2
+            .hash_password_into(&[1; 32], &[2; 16], &mut tag)
+            .expect("valid input");
+        assert_eq!(tag.map(|byte| format!("{byte:02x}")).concat(), expected);
+    }
+
+    #[test]
+    fn a_new_verifier_has_its_profile_and_its_own_salt() {
+        let rows = [
+            (HashProfile::Fleet, "m=1024,t=1,p=1"),
+            (HashProfile::Owasp, "m=19456,t=2,p=1"),
+        ];
+        for (profile, cost) in rows {
+            let [one, two] =
+                [(); 2].map(|()| Verifier::of(&secret(SECRET), profile).expect("hash"));
+            assert!(
+                one.as_str().starts_with(&format!("$argon2id$v=19${cost}$")),
+                "{one:?}"
+            );
+            assert_eq!(Verifier::parse(one.as_str()), Ok(one.clone()));
+            assert_ne!(one.as_str(), two.as_str());
+            assert_eq!(one.salt.len(), 16);
+            assert!(one.verifies(&secret(SECRET)) && !one.verifies(&secret(OTHER)));
+        }
+        assert_eq!(HashProfile::default(), HashProfile::Fleet);
+    }
+
+    #[test]
+    fn verifiers_at_the_caps_are_read() {
+        let rows = [
+            phc("m=65536,t=10,p=4", &base64(&[7; 64]), TAG),
+            phc("m=8,t=1,p=1", &base64(&[7; 16]), TAG),
+            phc("m=32,t=1,p=4", SALT, TAG),
+        ];
+        for row in rows {
+            assert!(row.len() <= 166, "{row}");
+            assert!(Verifier::parse(&row).is_ok(), "{row}");
+        }
+    }
+
+    #[test]
+    fn hostile_verifiers_are_refused_without_a_hash() {
+        use UnusableVerifier::{Algorithm, Cost, Salt, Shape, Tag};
+        let good = phc("m=1024,t=1,p=1", SALT, TAG);
+        let cost = |cost: &str| phc(cost, SALT, TAG);
+        let rows = [
+            (String::new(), Shape),
+            ("dummy".to_owned(), Shape),
+            (good[1..].to_owned(), Shape),
+            (format!("{good}$"), Shape),
+            (format!("${good}"), Shape),
+            (good.replace("$v=19", ""), Shape),
+            (good[..good.rfind('$').expect("five")].to_owned(), Shape),
+            ("$".repeat(1 << 20), Shape),
+            (format!("{good}{}", "A".repeat(1 << 20)), Shape),
+            (phc("m=1024,t=1,p=1", &"A".repeat(1 << 20), TAG), Shape),
+            (format!(" {good}"), Algorithm),
+            (good.replace("argon2id", "argon2i"), Algorithm),
+            (good.replace("argon2id", "argon2d"), Algorithm),
+            (good.replace("argon2id", "Argon2id"), Algorithm),
+            (good.replace("argon2id", "scrypt"), Algorithm),
+            (good.replace("v=19", "v=16"), Algorithm),
+            (good.replace("v=19", "v=0x13"), Algorithm),
+            (good.replace("v=19", "v=019"), Algorithm),
+            (cost("m=4294967295,t=1,p=1"), Cost),
+            (cost("m=4294967296,t=1,p=1"), Cost),
+            (cost("m=18446744073709551616,t=1,p=1"), Cost),
+            (cost("m=65537,t=1,p=1"), Cost),
+            (cost("m=7,t=1,p=1"), Cost),
+            (cost("m=31,t=1,p=4"), Cost),
+            (cost("m=0,t=1,p=1"), Cost),
+            (cost("m=-1,t=1,p=1"), Cost),
+            (cost("m=+1024,t=1,p=1"), Cost),
+            (cost("m=01024,t=1,p=1"), Cost),
+            (cost("m=1e3,t=1,p=1"), Cost),
+            (cost("m= 1024,t=1,p=1"), Cost),
+            (cost("m=\u{661}024,t=1,p=1"), Cost),
+            (cost("m=1024,t=11,p=1"), Cost),
+            (cost("m=1024,t=4294967295,p=1"), Cost),
+            (cost("m=1024,t=0,p=1"), Cost),
+            (cost("m=1024,t=1,p=5"), Cost),
+            (cost("m=65536,t=1,p=16777215"), Cost),
+            (cost("m=1024,t=1,p=0"), Cost),
+            (cost("m=1024,t=1"), Cost),
+            (cost("t=1,m=1024,p=1"), Cost),
+            (cost("m=1024,t=1,p=1,p=1"), Cost),
+            (cost("m=1024,m=8,t=1,p=1"), Cost),
+            (cost("m=1024,t=1,p=1,keyid=AAAA"), Cost),
+            (cost("m=1024,t=1,p=1,data=AAAA"), Cost),
+            (cost("m=1024,t=1,p=1,"), Cost),
+            (cost("M=1024,T=1,P=1"), Cost),
+            (cost(""), Cost),
+            (phc("m=1024,t=1,p=1", "", TAG), Salt),
+            (phc("m=1024,t=1,p=1", &base64(&[7; 15]), TAG), Salt),
+            (phc("m=1024,t=1,p=1", &base64(&[7; 65]), TAG), Salt),
+            (phc("m=1024,t=1,p=1", &format!("{SALT}=="), TAG), Salt),
+            (phc("m=1024,t=1,p=1", &SALT.replace('a', "-"), TAG), Salt),
+            (phc("m=1024,t=1,p=1", &SALT.replace('a', "\n"), TAG), Salt),
+            // The same 16 bytes, with a stray bit in the last character.
+            (phc("m=1024,t=1,p=1", &SALT.replace("Yg", "Yh"), TAG), Salt),
+            (phc("m=1024,t=1,p=1", SALT, ""), Tag),
+            (phc("m=1024,t=1,p=1", SALT, &base64(&[7; 16])), Tag),
+            (phc("m=1024,t=1,p=1", SALT, &base64(&[7; 31])), Tag),
+            (phc("m=1024,t=1,p=1", SALT, &base64(&[7; 33])), Tag),
+            (phc("m=1024,t=1,p=1", SALT, &base64(&[7; 64])), Tag),
+            (phc("m=1024,t=1,p=1", SALT, &format!("{TAG}=")), Tag),
+            (phc("m=1024,t=1,p=1", SALT, &TAG.replace('+', "-")), Tag),
+            (phc("m=1024,t=1,p=1", SALT, &TAG[..42]), Tag),
+            (phc("m=1024,t=1,p=1", SALT, &format!("{TAG}\n")), Tag),
+            (phc("m=1024,t=1,p=1", SALT, &format!("{TAG}\0")), Tag),
+        ];
+        let begin = Instant::now();
+        for (row, expected) in rows {
+            assert_eq!(Verifier::parse(&row), Err(expected), "{row:.200}");
+        }
+        // The dearest rows would take seconds if anything hashed them.
+        assert!(
+            begin.elapsed() < Duration::from_millis(250),
+            "{:?}",
+            begin.elapsed()
+        );
+    }
+
+    #[test]
+    fn a_failing_generator_is_an_error() {
+        let failed = Verifier::with_rng(&secret(SECRET), HashProfile::Fleet, &mut Failing);
+        assert!(matches!(failed, Err(HashError::Entropy(_))));
+    }
+
+    #[test]
+    fn debug_names_the_cost_and_nothing_else() {
+        let verifier = Verifier::parse(REFERENCE[0]).expect("well formed");
+        assert_eq!(format!("{verifier:?}"), "Verifier(m=1024,t=1,p=1)");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_is_refused_without_a_panic(text in any::<String>()) {
+            prop_assert!(Verifier::parse(&text).is_err());
+        }
+
+        #[test]
+        fn what_is_read_lies_within_the_caps(
+            m in any::<u32>(), t in 0_u32..12, p in 0_u32..6, salt in 0_usize..70, tag in 30_usize..34,
+        ) {
+            let text = phc(&format!("m={m},t={t},p={p}"), &base64(&vec![7; salt]), &base64(&vec![7; tag]));
+            let fits = (8 * p..=65536).contains(&m)
+                && (1..=10).contains(&t)
+                && (1..=4).contains(&p)
+                && (16..=64).contains(&salt)
+                && tag == 32;
+            prop_assert_eq!(Verifier::parse(&text).is_ok(), fits);
+        }
+    }
+
+    fn phc(cost: &str, salt: &str, tag: &str) -> String {
+        format!("$argon2id$v=19${cost}${salt}${tag}")
+    }
+
+    struct Failing;
+
+    #[derive(Debug, Error)]
+    #[error("no entropy today")]
+    struct NoEntropy;
+
+    impl TryRng for Failing {
+        type Error = NoEntropy;
+
+        fn try_next_u32(&mut self) -> Result<u32, NoEntropy> {
+            Err(NoEntropy)
+        }
+
+        fn try_next_u64(&mut self) -> Result<u64, NoEntropy> {
+            Err(NoEntropy)
+        }
+
+        fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), NoEntropy> {
+            Err(NoEntropy)
+        }
+    }
+}

@@ -9,4 +9,5 @@ pub mod devices;
 pub mod key;
 pub mod metrics;
 pub mod policy;
+pub mod shutdown;
 pub mod verifier;

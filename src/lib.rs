@@ -1,5 +1,6 @@
 //! Keyward: device access keys for Kubernetes.
 
+pub mod admin;
 pub mod api;
 pub mod clock;
 pub mod conditions;

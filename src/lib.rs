@@ -11,4 +11,5 @@ pub mod key;
 pub mod metrics;
 pub mod policy;
 pub mod shutdown;
+pub mod telemetry;
 pub mod verifier;

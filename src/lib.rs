@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod check;
 pub mod clock;
 pub mod conditions;
 pub mod controller;

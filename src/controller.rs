@@ -9,6 +9,7 @@
 
 pub mod backoff;
 pub mod delivery;
+pub mod devices;
 pub mod events;
 pub mod failure;
 pub mod hasher;

@@ -1,7 +1,7 @@
 //! Who is admitted: one pure function over plain records.
 //!
-//! [`decide`] asks these questions in this order, and the first "no" is the answer. The secret comes
-//! last, because it is the only question that can cost a hash.
+//! [`decide`] asks these questions in this order, and the first "no" is the answer. The secret
+//! comes last, because it is the only question that can cost a hash.
 //!
 //! | question | if not |
 //! |---|---|
@@ -17,8 +17,8 @@
 //! then the answer is [`Decision::Unavailable`], since a device can read its Secret a moment before
 //! the controller has confirmed it, and some clients stop for good when they are refused.
 //!
-//! What cannot be read denies: [`KeyRecord::of`] refuses whatever the API server would have refused,
-//! and without a record a key is unknown.
+//! What cannot be read denies: [`KeyRecord::of`] refuses whatever the API server would have
+//! refused, and without a record a key is unknown.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -39,8 +39,8 @@ use crate::verifier::Verifier;
 ///
 /// `record` is that of the presented key, `device` that of the Device that has the presented ID
 /// ([`crate::devices::elect`] tells which), and `now` is wall time. `matches` says whether a secret
-/// is the one that was hashed, by [`Verifier::verifies`] or from a cache of its answers; it is asked
-/// only about verifiers that are accepted now, and not when a check already says no.
+/// is the one that was hashed, by [`Verifier::verifies`] or from a cache of its answers; it is
+/// asked only about verifiers that are accepted now, and not when a check already says no.
 pub fn decide(
     record: Option<&KeyRecord>,
     device: Option<&DeviceRecord>,

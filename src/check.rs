@@ -33,7 +33,8 @@ use crate::devices::{Claim, elect};
 use crate::key::Secret;
 use crate::policy::{Decision, DeviceRecord, KeyRecord, Presented, Reason, UnreadableKey, decide};
 
-/// The arguments of `keyward check`.
+/// Tells whether a gateway would admit a device with this key and a secret, which is read from
+/// standard input. Exit code 0: Allow; 1: Deny; 2: it cannot tell.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
     /// The namespace of the access key and the device.

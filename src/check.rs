@@ -24,7 +24,6 @@ use jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -33,7 +32,12 @@ use crate::devices::{Claim, elect};
 use crate::key::Secret;
 use crate::policy::{Decision, DeviceRecord, KeyRecord, Presented, Reason, UnreadableKey, decide};
 
-/// The arguments of `keyward check`.
+mod problem;
+
+use problem::CannotTell;
+
+/// Tells whether a gateway would admit a device with this key and a secret, which is read from
+/// standard input. Exit code 0: Allow; 1: Deny; 2: it cannot tell.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
     /// The namespace of the access key and the device.
@@ -102,68 +106,6 @@ fn report(
         Err(problem) => (CANNOT_TELL, writeln!(err, "{problem}")),
     };
     ExitCode::from(code)
-}
-
-/// Why there is no answer, and what to change.
-#[derive(Debug, Error)]
-enum CannotTell {
-    #[error(
-        "the value of --{0} is a secret, which others may have seen now: rotate it, and pass it \
-         on standard input only"
-    )]
-    SecretInArgument(&'static str),
-    #[error("cannot read the secret from standard input: {0}")]
-    Input(#[from] io::Error),
-    #[error(
-        "cannot read the secret from standard input: it holds {0}; pass one line, such as \
-         `printf %s \"$SECRET\" |`"
-    )]
-    NotOneLine(&'static str),
-    #[error(
-        "cannot make a client for the API server: {0}; set KUBECONFIG to a file that names one"
-    )]
-    Client(String),
-    #[error(
-        "the API server did not answer within {limit:?} when asked for {what}: check that it runs \
-         and that KUBECONFIG names the right one"
-    )]
-    Late { what: String, limit: Duration },
-    #[error(
-        "cannot reach the API server to ask for {what}: {error}; check that it runs and that \
-         KUBECONFIG names the right one"
-    )]
-    Unreachable {
-        what: String,
-        error: Box<kube::Error>,
-    },
-    #[error(
-        "the API server does not accept the credentials it was asked for {what} with: log in \
-         again, or set KUBECONFIG"
-    )]
-    Unauthorized { what: String },
-    #[error(
-        "the API server refuses to give {what}: ask for a role with the verbs get and list on \
-         accesskeys and devices of keyward.dev"
-    )]
-    Forbidden { what: String },
-    #[error(
-        "the API server does not know {what}, or not the field they are looked up by: apply the \
-         crds/ of this version"
-    )]
-    NoDefinition { what: String },
-    #[error("the API server cannot give {what} now: {message}; try again once it is in order")]
-    Refused { what: String, message: String },
-    #[error("cannot read {kind} {name:?}: {error}; correct it, or apply the crds/ of this version")]
-    Unreadable {
-        kind: String,
-        name: String,
-        error: String,
-    },
-    #[error(
-        "AccessKeys {0:?} have the same key, of which at most one can be genuine: delete the \
-         forged ones"
-    )]
-    Conflict(Vec<String>),
 }
 
 /// The live objects of one namespace.
@@ -258,30 +200,12 @@ impl Cluster<'_> {
             self.namespace
         );
         match timeout(self.deadline, request).await {
-            Ok(answer) => answer.map_err(|error| explain(what, error)),
+            Ok(answer) => answer.map_err(|error| CannotTell::because(what, error)),
             Err(_) => Err(CannotTell::Late {
                 what,
                 limit: self.deadline,
             }),
         }
-    }
-}
-
-fn explain(what: String, error: kube::Error) -> CannotTell {
-    match error {
-        kube::Error::Api(status) => match status.code {
-            401 => CannotTell::Unauthorized { what },
-            403 => CannotTell::Forbidden { what },
-            400 | 404 => CannotTell::NoDefinition { what },
-            _ => CannotTell::Refused {
-                what,
-                message: status.message,
-            },
-        },
-        error => CannotTell::Unreachable {
-            what,
-            error: Box::new(error),
-        },
     }
 }
 

@@ -53,6 +53,22 @@ fn gitleaks_looks_for_the_same_pattern() {
     assert!(GITLEAKS.contains(&format!("\nregex = '''{}'''\n", PATTERN.trim_end())));
 }
 
+#[test]
+fn gitleaks_passes_over_public_keys() {
+    let line = GITLEAKS
+        .lines()
+        .find_map(|line| line.strip_prefix("regexes = ['''"));
+    let allowed = line
+        .and_then(|line| line.strip_suffix("''']"))
+        .expect("an allowlist");
+    let allowed = Regex::new(allowed).expect("a regular expression");
+    for _ in 0..1000 {
+        let key = KeyId::generate().expect("entropy");
+        assert!(allowed.is_match(key.as_str()), "{key}");
+        assert!(!allowed.is_match(Secret::generate().expect("entropy").expose()));
+    }
+}
+
 fn pattern() -> Regex {
     Regex::new(PATTERN.trim_end()).expect("a regular expression")
 }

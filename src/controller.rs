@@ -1,0 +1,400 @@
+//! `keyward controller`: issues the secrets that AccessKeys ask for.
+//!
+//! ```text
+//! watch AccessKeys -> queue -> run: step::next names a step, run takes it -> report -> queue again later
+//! ```
+//!
+//! What is decided is in [`step`] (section 3 of DESIGN.md) and [`ledger`] (what a step does to the status); both are
+//! pure. [`run`] takes the steps. This file watches, queues, and is the only place that logs, counts and sends Events.
+
+pub mod backoff;
+pub mod command;
+pub mod delivery;
+pub mod devices;
+pub mod events;
+pub mod failure;
+pub mod hasher;
+pub mod ledger;
+pub mod report;
+pub mod run;
+pub mod status;
+pub mod step;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use futures::stream::{BoxStream, StreamExt, select_all};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{self, Action};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use tokio::sync::{Semaphore, broadcast};
+use tracing::{debug, info, warn};
+
+use self::backoff::Backoff;
+use self::events::Events;
+use self::failure::Failure;
+use self::run::{Ended, Ending, Kept, Tools};
+use self::step::{Rest, Situation};
+use crate::api::AccessKey;
+use crate::clock::Moment;
+use crate::metrics::Outcome;
+
+/// Every object is looked at this often, a tenth more or less, even if nothing happens.
+const RESYNC: Duration = Duration::from_secs(600);
+
+type Guarded = DeserializeGuard<AccessKey>;
+
+/// The controller, ready to run.
+pub struct Controller {
+    /// What its runs need.
+    pub tools: Tools,
+    /// The namespaces that it serves; empty: all of them.
+    pub namespaces: Vec<String>,
+    /// As many AccessKeys are worked on at once.
+    pub concurrency: u16,
+    /// Each message has every AccessKey looked at, at once.
+    pub resync: broadcast::Sender<()>,
+}
+
+impl Controller {
+    /// Runs until `shutdown` resolves and the runs under way have ended. `listed` is called once all AccessKeys are
+    /// known.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+        listed: impl FnOnce(),
+    ) {
+        let watches: Vec<Watch> = self.apis().into_iter().map(Watch::start).collect();
+        let stores: Vec<Store<Guarded>> = watches.iter().map(|watch| watch.store.clone()).collect();
+        let tools = self.tools;
+        let desk = Arc::new(Desk {
+            events: Events::start(
+                tools.client.clone(),
+                tools.request_timeout,
+                tools.metrics.clone(),
+            ),
+            tools,
+            places: Semaphore::new(usize::from(self.concurrency)),
+            slots: Mutex::default(),
+        });
+        let config = controller::Config::default().concurrency(self.concurrency);
+        let queues = watches.into_iter().map(|watch| {
+            let resyncs = messages(self.resync.subscribe());
+            controller::Controller::for_stream(watch.stream, watch.store)
+                .with_config(config.clone())
+                .reconcile_all_on(resyncs)
+                .graceful_shutdown_on(shutdown.clone())
+                .run(reconcile, retry, Arc::clone(&desk))
+                .boxed()
+        });
+        let work = select_all(queues).for_each(|done| {
+            if let Err(controller::Error::QueueError(error)) = done {
+                warn!(
+                    "cannot watch AccessKeys, trying again: {}",
+                    watch_failure(error)
+                );
+            }
+            std::future::ready(())
+        });
+        let ready = async {
+            join_all(stores.iter().map(Store::wait_until_ready)).await;
+            listed();
+            desk.forget_gone_ones(&stores).await
+        };
+        tokio::select! {
+            () = work => {}
+            never = ready => match never {},
+        }
+    }
+
+    fn apis(&self) -> Vec<Api<Guarded>> {
+        let client = &self.tools.client;
+        if self.namespaces.is_empty() {
+            return vec![Api::all(client.clone())];
+        }
+        self.namespaces
+            .iter()
+            .map(|namespace| Api::namespaced(client.clone(), namespace))
+            .collect()
+    }
+}
+
+/// AccessKeys as they come from the API server, and the cache of them.
+struct Watch {
+    store: Store<Guarded>,
+    stream: BoxStream<'static, Result<Guarded, watcher::Error>>,
+}
+
+impl Watch {
+    fn start(api: Api<Guarded>) -> Watch {
+        let (store, writer) = reflector::store();
+        let stream = watcher(api, watcher::Config::default())
+            .default_backoff()
+            .modify(forget_bulk)
+            .reflect(writer)
+            .applied_objects();
+        Watch {
+            store,
+            stream: stream.boxed(),
+        }
+    }
+}
+
+/// Drops what is large and never looked at: with 10,000 keys it would be most of the memory.
+fn forget_bulk(object: &mut Guarded) {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    meta.annotations = None;
+}
+
+fn messages(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()> {
+    futures::stream::unfold(receiver, |mut receiver| async {
+        match receiver.recv().await {
+            Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => Some(((), receiver)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    })
+}
+
+fn watch_failure(error: watcher::Error) -> Failure {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => error.into(),
+        watcher::Error::WatchError(status) => kube::Error::Api(status).into(),
+        watcher::Error::NoResourceVersion => Failure::Garbled,
+    }
+}
+
+/// Where runs begin and end, and what is kept of each AccessKey in between.
+struct Desk {
+    tools: Tools,
+    events: Events,
+    /// Shared by all watches.
+    places: Semaphore,
+    slots: Mutex<HashMap<ObjectRef<Guarded>, Slot>>,
+}
+
+/// What is kept of one AccessKey. Most need none.
+#[derive(Default)]
+struct Slot {
+    kept: Kept,
+    backoff: Backoff,
+    /// Not before this moment, unless its owner changes it.
+    retry: Option<(Moment, Edition)>,
+}
+
+/// Which object, as its owner wrote it.
+#[derive(Clone, PartialEq)]
+struct Edition {
+    uid: Option<String>,
+    generation: Option<i64>,
+}
+
+impl Edition {
+    fn of(key: &AccessKey) -> Edition {
+        Edition {
+            uid: key.metadata.uid.clone(),
+            generation: key.metadata.generation,
+        }
+    }
+}
+
+async fn reconcile(object: Arc<Guarded>, desk: Arc<Desk>) -> Result<Action, Infallible> {
+    let reference = ObjectRef::from_obj(object.as_ref());
+    let key = match &object.0 {
+        Ok(key) => key,
+        Err(_) => {
+            desk.report_unreadable(&reference);
+            return Ok(Action::await_change());
+        }
+    };
+    Ok(desk.look_at(reference, key).await)
+}
+
+/// Runs report their own failures; this is never called.
+fn retry(_: Arc<Guarded>, error: &Infallible, _: Arc<Desk>) -> Action {
+    match *error {}
+}
+
+impl Desk {
+    async fn look_at(&self, reference: ObjectRef<Guarded>, key: &AccessKey) -> Action {
+        let Ok(_place) = self.places.acquire().await else {
+            return Action::await_change();
+        };
+        let begin = self.now();
+        let mut slot = self.take(&reference);
+        if let Some(left) = slot.until_retry(key, begin) {
+            self.put_back(reference, slot);
+            return Action::requeue(left);
+        }
+        let kept = std::mem::take(&mut slot.kept);
+        let ended = run::run(&self.tools, Arc::new(key.clone()), kept).await;
+        self.tools
+            .metrics
+            .reconcile_seconds
+            .observe(self.now().since(begin).as_secs_f64());
+        self.report(&ended);
+        let wait = self.wait_after(&mut slot, &ended);
+        slot.kept = ended.kept;
+        if !slot.is_idle(&ended.key) {
+            self.put_back(reference, slot);
+        }
+        Action::requeue(wait)
+    }
+
+    fn now(&self) -> Moment {
+        self.tools.clock.now().monotonic
+    }
+
+    fn take(&self, reference: &ObjectRef<Guarded>) -> Slot {
+        let slot = self.slots().remove(reference).unwrap_or_default();
+        if slot.backoff.is_failing() {
+            self.tools.metrics.backoff_objects.dec();
+        }
+        slot
+    }
+
+    fn put_back(&self, reference: ObjectRef<Guarded>, slot: Slot) {
+        if slot.backoff.is_failing() {
+            self.tools.metrics.backoff_objects.inc();
+        }
+        self.slots().insert(reference, slot);
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<ObjectRef<Guarded>, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long to wait after a run, and what that means for the next failure.
+    fn wait_after(&self, slot: &mut Slot, ended: &Ended) -> Duration {
+        slot.retry = None;
+        let wait = match &ended.ending {
+            Ending::Rested(rest) if has_succeeded(rest) => {
+                slot.backoff.reset();
+                rest.wake
+                    .unwrap_or(Duration::MAX)
+                    .min(RESYNC.mul_f64(0.9 + 0.2 * rand::random::<f64>()))
+            }
+            Ending::Rested(Rest {
+                wake: Some(wake), ..
+            }) => *wake,
+            _ => {
+                let wait = slot.backoff.fail(rand::random());
+                slot.retry = Some((self.now() + wait, Edition::of(&ended.key)));
+                wait
+            }
+        };
+        let plaintext = ended.kept.plaintext_left(self.now(), &self.tools.timing);
+        plaintext.map_or(wait, |left| wait.min(left))
+    }
+
+    fn report(&self, ended: &Ended) {
+        let meta = &ended.key.metadata;
+        let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+        if ended.issued > 0 {
+            let key = ended
+                .key
+                .status
+                .as_ref()
+                .and_then(|status| status.key.as_deref());
+            info!(namespace, name, key, "issued");
+            self.tools
+                .metrics
+                .keys_issued
+                .inc_by(u64::from(ended.issued));
+            self.events.issued(&ended.key);
+        }
+        if let Some(verdict) = &ended.alarm {
+            warn!(
+                namespace,
+                name,
+                reason = verdict.reason(),
+                "{}",
+                verdict.message()
+            );
+            self.events.alarm(&ended.key, verdict);
+        }
+        if let Ending::Failed(what, failure) = &ended.ending {
+            warn!(namespace, name, "could not {what}, trying again: {failure}");
+        }
+        debug!(namespace, name, ending = ?ended.ending, "looked at");
+        self.tools.metrics.reconciled(outcome(&ended.ending));
+    }
+
+    fn report_unreadable(&self, reference: &ObjectRef<Guarded>) {
+        let (namespace, name) = (reference.namespace.as_deref(), reference.name.as_str());
+        warn!(
+            namespace,
+            name, "skipped: it cannot be read; apply it again under the current schema"
+        );
+        self.tools.metrics.reconciled(Outcome::Unreadable);
+        self.events.unreadable(reference.clone().into());
+    }
+
+    /// Objects that are gone are not looked at again, so what was kept of them goes here.
+    async fn forget_gone_ones(&self, stores: &[Store<Guarded>]) -> Infallible {
+        loop {
+            tokio::time::sleep(RESYNC).await;
+            self.slots().retain(|reference, slot| {
+                let known = stores.iter().any(|store| store.get(reference).is_some());
+                if !known && slot.backoff.is_failing() {
+                    self.tools.metrics.backoff_objects.dec();
+                }
+                known
+            });
+        }
+    }
+}
+
+impl Slot {
+    /// How long until the next try, unless the object's owner changed it since the last.
+    fn until_retry(&self, key: &AccessKey, now: Moment) -> Option<Duration> {
+        let (at, edition) = self.retry.as_ref()?;
+        let left = at.since(now);
+        (*edition == Edition::of(key) && !left.is_zero()).then_some(left)
+    }
+
+    fn is_idle(&self, key: &AccessKey) -> bool {
+        let version = status::version(key.metadata.resource_version.as_deref());
+        !self.backoff.is_failing()
+            && version.is_none_or(|version| self.kept.memory.is_idle(version))
+    }
+}
+
+/// Did a run end with nothing left to try?
+fn has_succeeded(rest: &Rest) -> bool {
+    matches!(
+        rest.situation,
+        Situation::Settled | Situation::Suspended | Situation::Deleted | Situation::VerifierLost
+    )
+}
+
+fn outcome(ending: &Ending) -> Outcome {
+    match ending {
+        Ending::Rested(rest) => match rest.situation {
+            Situation::Settled | Situation::Suspended | Situation::Deleted => Outcome::Settled,
+            Situation::SecretExists | Situation::SecretModified | Situation::VerifierLost => {
+                Outcome::Stalled
+            }
+            _ => Outcome::Waiting,
+        },
+        Ending::StartOver | Ending::Failed(..) => Outcome::Failed,
+        Ending::Unreadable => Outcome::Unreadable,
+    }
+}
+
+/// A client that sends every request once: the issuing protocol decides itself what a failed one means (kube 5 would
+/// send a POST up to 15 times).
+///
+/// # Errors
+/// When the configuration cannot be used, for instance because of an unreadable certificate.
+pub fn client(mut config: kube::Config) -> Result<Client, kube::Error> {
+    config.default_retry = false;
+    Client::try_from(config)
+}

@@ -1,0 +1,143 @@
+//! Why a step failed, in words that hold nothing of what the API server sent: its texts can quote an object.
+
+use std::time::Duration;
+
+use kube::core::Status;
+use thiserror::Error;
+
+use crate::key::EntropyError;
+use crate::verifier::HashError;
+
+/// Why a step failed. Each text continues "could not ...: ".
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// No answer within the deadline: the request may have been carried out, or may be still.
+    #[error("no answer from the API server within {0:?}")]
+    Deadline(Duration),
+    /// The connection failed.
+    #[error("the API server cannot be reached: {0}")]
+    Unreachable(String),
+    /// The answer is not what the API promises. Its text is not repeated: it may hold plaintext.
+    #[error("the API server's answer cannot be read")]
+    Garbled,
+    /// Someone else wrote in between, or the name is taken.
+    #[error("it changed in between")]
+    Conflict,
+    /// The object, or its namespace, is not there.
+    #[error("it is gone")]
+    NotFound,
+    /// The controller may not do this in the object's namespace.
+    #[error("the controller's ServiceAccount may not do this in the namespace")]
+    Forbidden,
+    /// A ResourceQuota is used up.
+    #[error("a ResourceQuota of the namespace is used up")]
+    QuotaExceeded,
+    /// An admission policy or webhook said no.
+    #[error("an admission policy of the cluster refuses it")]
+    AdmissionRefused,
+    /// The namespace is being deleted.
+    #[error("the namespace is being deleted")]
+    NamespaceTerminating,
+    /// The API server refuses the object because of these fields.
+    #[error("the API server refuses the field {fields}")]
+    Invalid {
+        /// Paths, separated by commas.
+        fields: String,
+    },
+    /// Any other refusal.
+    #[error("the API server answered {code} {reason}")]
+    Refused {
+        /// The HTTP status code.
+        code: u16,
+        /// The API's reason, a word such as `TooManyRequests`.
+        reason: String,
+    },
+    /// No secret could be generated.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// No verifier could be made.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The process is ending.
+    #[error("the controller is stopping")]
+    Stopping,
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Failure {
+        match error {
+            kube::Error::Api(status) => Failure::refused(&status),
+            kube::Error::HyperError(error) => Failure::Unreachable(innermost(&error)),
+            kube::Error::Service(error) => Failure::Unreachable(innermost(error.as_ref())),
+            _ => Failure::Garbled,
+        }
+    }
+}
+
+impl Failure {
+    fn refused(status: &Status) -> Failure {
+        match status.code {
+            404 => Failure::NotFound,
+            409 => Failure::Conflict,
+            403 => Failure::forbidden(status),
+            422 => Failure::Invalid {
+                fields: fields(status),
+            },
+            code => Failure::Refused {
+                code,
+                reason: word(&status.reason),
+            },
+        }
+    }
+
+    /// The API gives a cause for a terminating namespace only; the other refusals differ in their text alone.
+    fn forbidden(status: &Status) -> Failure {
+        let terminating =
+            |cause: &kube::core::response::StatusCause| cause.reason == "NamespaceTerminating";
+        if status
+            .details
+            .iter()
+            .flat_map(|details| &details.causes)
+            .any(terminating)
+        {
+            Failure::NamespaceTerminating
+        } else if status.message.contains("exceeded quota") {
+            Failure::QuotaExceeded
+        } else if status.message.contains("cannot") && status.message.contains("in API group") {
+            Failure::Forbidden
+        } else {
+            Failure::AdmissionRefused
+        }
+    }
+}
+
+/// The last cause says what happened ("connection refused"); those around it say that it happened to a client.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn fields(status: &Status) -> String {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let paths: Vec<&str> = causes
+        .map(|cause| cause.field.as_str())
+        .filter(|path| !path.is_empty())
+        .collect();
+    if paths.is_empty() {
+        "it does not name".to_owned()
+    } else {
+        paths.join(", ")
+    }
+}
+
+/// A reason of the API is one word; anything else is not repeated.
+fn word(reason: &str) -> String {
+    reason
+        .chars()
+        .take(64)
+        .take_while(char::is_ascii_alphanumeric)
+        .collect()
+}

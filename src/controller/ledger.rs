@@ -1,0 +1,218 @@
+//! The part of an AccessKey's status that issuing reads and writes, without verifiers or text: attempts are numbers
+//! here. Every change that a [`Step`](super::step::Step) makes to it is a method of [`Ledger`], so that the
+//! controller and a model of it make the same one.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// The `metadata.uid` of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(pub Arc<str>);
+
+/// The `metadata.resourceVersion` of an object. Two versions of one object compare as they were written, until etcd
+/// is restored from a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version(pub u64);
+
+/// Stands for one attempt at a secret, that is, for one verifier. Equal numbers mean the same verifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttemptId(pub u64);
+
+/// The most attempts an issuance has at a time (DESIGN.md section 3, rule 3).
+pub const MAX_ATTEMPTS: usize = 8;
+
+/// The most verifiers a key has accepted at a time.
+pub const MAX_ACCEPTED: usize = 4;
+
+/// What the status says about issuing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ledger {
+    /// Of the object that was issued: another one after a restore from a backup.
+    pub uid: Option<Uid>,
+    /// How many issues were confirmed.
+    pub revision: u32,
+    /// The `rotation.revision` of the spec that was last acted on; 0 before the first issue.
+    pub requested: u32,
+    /// The issue under way.
+    pub issuance: Option<Issuance>,
+    /// The verifiers that gateways accept, newest last, at most [`MAX_ACCEPTED`].
+    pub accepted: Vec<Accepted>,
+    /// Attempts whose Secret may still turn up; a sweep is due while this is set, even if it is empty.
+    pub unsettled: Option<Vec<AttemptId>>,
+    /// The Secret that was delivered last.
+    pub secret: Option<Uid>,
+}
+
+/// An issue under way: a secret was committed to, and none is confirmed yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Issuance {
+    /// What [`Ledger::revision`] becomes.
+    pub revision: u32,
+    /// Oldest first, at most [`MAX_ATTEMPTS`].
+    pub attempts: Vec<AttemptId>,
+}
+
+/// A confirmed attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Accepted {
+    /// Which issue confirmed it.
+    pub revision: u32,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// When it stops being accepted; none for the newest.
+    pub until: Option<Timestamp>,
+}
+
+impl Ledger {
+    /// Nothing was ever issued or attempted.
+    pub fn is_blank(&self) -> bool {
+        self.issuance.is_none() && self.accepted.is_empty() && self.revision == 0
+    }
+
+    /// The attempts under way, oldest first.
+    pub fn attempts(&self) -> &[AttemptId] {
+        self.issuance
+            .as_ref()
+            .map_or(&[], |issuance| &issuance.attempts)
+    }
+
+    /// Is this attempt under way?
+    pub fn tries(&self, attempt: AttemptId) -> bool {
+        self.attempts().contains(&attempt)
+    }
+
+    /// Is this attempt one of the accepted verifiers?
+    pub fn accepts(&self, attempt: AttemptId) -> bool {
+        self.accepted
+            .iter()
+            .any(|accepted| accepted.attempt == attempt)
+    }
+
+    /// Every attempt that the Secret's bytes are held against.
+    pub fn known(&self) -> impl Iterator<Item = AttemptId> {
+        let accepted = self.accepted.iter().map(|accepted| accepted.attempt);
+        let unsettled = self.unsettled.iter().flatten().copied();
+        self.attempts()
+            .iter()
+            .copied()
+            .chain(accepted)
+            .chain(unsettled)
+    }
+
+    /// When the next verifier stops being accepted.
+    pub fn next_retirement(&self) -> Option<Timestamp> {
+        self.accepted
+            .iter()
+            .filter_map(|accepted| accepted.until)
+            .min()
+    }
+
+    /// Adds an attempt and drops those in `outlived`. The first one opens the issuance, for the object `uid` and the
+    /// `wanted` revision of its spec.
+    #[must_use]
+    pub fn commit(
+        &self,
+        attempt: AttemptId,
+        outlived: &[AttemptId],
+        uid: &Uid,
+        wanted: u32,
+    ) -> Ledger {
+        let mut next = self.clone();
+        match &mut next.issuance {
+            Some(issuance) => {
+                issuance
+                    .attempts
+                    .retain(|attempt| !outlived.contains(attempt));
+                issuance.attempts.push(attempt);
+            }
+            None => {
+                next.issuance = Some(Issuance {
+                    revision: self.revision + 1,
+                    attempts: vec![attempt],
+                });
+                next.uid = Some(uid.clone());
+                next.requested = wanted;
+            }
+        }
+        next
+    }
+
+    /// Accepts one attempt of the issuance under way and closes it. Verifiers accepted before stay for `overlap`, if
+    /// they had no earlier end; a fifth retires the oldest. Without an issuance nothing changes.
+    #[must_use]
+    pub fn confirm(
+        &self,
+        attempt: AttemptId,
+        secret: &Uid,
+        settled: bool,
+        overlap: SignedDuration,
+        now: Timestamp,
+    ) -> Ledger {
+        let mut next = self.clone();
+        let Some(issuance) = next.issuance.take() else {
+            return next;
+        };
+        if !settled {
+            let rest = issuance
+                .attempts
+                .iter()
+                .copied()
+                .filter(|other| *other != attempt);
+            next.unsettled.get_or_insert_default().extend(rest);
+        }
+        next.end_overlap(overlap, now);
+        next.accepted.push(Accepted {
+            revision: issuance.revision,
+            attempt,
+            until: None,
+        });
+        let surplus = next.accepted.len().saturating_sub(MAX_ACCEPTED);
+        next.accepted.drain(..surplus);
+        next.revision = issuance.revision;
+        next.secret = Some(secret.clone());
+        next
+    }
+
+    fn end_overlap(&mut self, overlap: SignedDuration, now: Timestamp) {
+        let end = whole_second(now.saturating_add(overlap).unwrap_or(Timestamp::MAX));
+        for accepted in &mut self.accepted {
+            accepted.until = Some(accepted.until.map_or(end, |until| until.min(end)));
+        }
+        self.accepted
+            .retain(|accepted| !overlap.is_zero() && accepted.until > Some(now));
+    }
+
+    /// Drops the verifiers whose time is over.
+    #[must_use]
+    pub fn retire(&self, now: Timestamp) -> Ledger {
+        let mut next = self.clone();
+        next.accepted
+            .retain(|accepted| accepted.until.is_none_or(|until| until > now));
+        next
+    }
+
+    /// Clears the mark that a sweep is due.
+    #[must_use]
+    pub fn settle(&self) -> Ledger {
+        Ledger {
+            unsettled: None,
+            ..self.clone()
+        }
+    }
+
+    /// Says that the key, restored from a backup, now belongs to the object `uid`.
+    #[must_use]
+    pub fn rebind(&self, uid: &Uid) -> Ledger {
+        Ledger {
+            uid: Some(uid.clone()),
+            ..self.clone()
+        }
+    }
+}
+
+/// The first whole second that is not before `time`: a status holds seconds, and an overlap is never cut short.
+fn whole_second(time: Timestamp) -> Timestamp {
+    let up = i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(time.as_second().saturating_add(up)).unwrap_or(Timestamp::MAX)
+}

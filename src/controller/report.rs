@@ -1,0 +1,219 @@
+//! What people are told: conditions, Events and log lines, each text in one place.
+
+use super::failure::Failure;
+use super::step::{Situation, View};
+use crate::api::AccessKey;
+
+/// What is to be said about an AccessKey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    finding: Finding,
+    secret: String,
+    namespace: String,
+}
+
+/// What is the case, as far as people care.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Everything asked for is issued.
+    Issued,
+    /// Asked to do nothing, with something left to do.
+    Suspended,
+    /// A secret is being issued.
+    Issuing,
+    /// A backup tool may still write the status.
+    AwaitingRestore,
+    /// The rotation waits for what an earlier one left open.
+    AwaitingSweep,
+    /// No further attempt can be made yet.
+    TooManyAttempts,
+    /// The Secret of an AccessKey of this name that is gone will be collected.
+    PredecessorSecret,
+    /// A ResourceQuota refuses the Secret.
+    QuotaExceeded,
+    /// A Secret that is not ours has the name.
+    SecretExists,
+    /// Our Secret was edited.
+    SecretModified,
+    /// Our Secret cannot be replaced.
+    SecretImmutable,
+    /// The status lost its verifiers.
+    VerifierLost,
+    /// The controller may not write Secrets here.
+    NamespaceNotServed,
+    /// An admission policy refuses the Secret.
+    AdmissionRefused,
+    /// The API server refuses the Secret because of these fields of it.
+    InvalidSpec(String),
+}
+
+#[derive(PartialEq)]
+enum Standing {
+    Ready,
+    Idle,
+    Working,
+    Stalled,
+}
+
+impl Verdict {
+    /// What a run that rested is to say; None: what was said before still holds.
+    pub fn of(key: &AccessKey, view: &View, situation: Situation) -> Option<Verdict> {
+        let finding = match situation {
+            Situation::Deleted | Situation::Behind | Situation::Issuing => return None,
+            Situation::Settled => Finding::Issued,
+            Situation::Suspended
+                if view.ledger.accepted.is_empty() || view.wanted > view.ledger.requested =>
+            {
+                Finding::Suspended
+            }
+            Situation::Suspended => Finding::Issued,
+            Situation::AwaitingRestore => Finding::AwaitingRestore,
+            Situation::AwaitingSweep => Finding::AwaitingSweep,
+            Situation::TooManyAttempts => Finding::TooManyAttempts,
+            Situation::PredecessorSecret => Finding::PredecessorSecret,
+            Situation::SecretExists => Finding::SecretExists,
+            Situation::SecretModified => Finding::SecretModified,
+            Situation::VerifierLost => Finding::VerifierLost,
+        };
+        Some(Verdict::new(key, finding))
+    }
+
+    /// What a failure on the way to the Secret is to say; None: nothing that a person could change.
+    pub fn of_failure(key: &AccessKey, failure: &Failure, replacing: bool) -> Option<Verdict> {
+        let finding = match failure {
+            Failure::Forbidden => Finding::NamespaceNotServed,
+            Failure::QuotaExceeded => Finding::QuotaExceeded,
+            Failure::AdmissionRefused => Finding::AdmissionRefused,
+            Failure::Invalid { fields }
+                if replacing && (fields.contains("data") || fields.contains("type")) =>
+            {
+                Finding::SecretImmutable
+            }
+            Failure::Invalid { fields } => Finding::InvalidSpec(fields.clone()),
+            _ => return None,
+        };
+        Some(Verdict::new(key, finding))
+    }
+
+    /// A verdict on this AccessKey.
+    pub fn new(key: &AccessKey, finding: Finding) -> Verdict {
+        let namespace = key.metadata.namespace.clone().unwrap_or_default();
+        Verdict {
+            finding,
+            secret: key.secret_name().to_owned(),
+            namespace,
+        }
+    }
+
+    /// Condition `Ready`.
+    pub fn is_ready(&self) -> bool {
+        self.standing() == Standing::Ready
+    }
+
+    /// Condition `Reconciling`.
+    pub fn is_reconciling(&self) -> bool {
+        self.standing() == Standing::Working
+    }
+
+    /// Condition `Stalled`: a person has to act.
+    pub fn is_stalled(&self) -> bool {
+        self.standing() == Standing::Stalled
+    }
+
+    fn standing(&self) -> Standing {
+        match self.finding {
+            Finding::Issued => Standing::Ready,
+            Finding::Suspended => Standing::Idle,
+            Finding::Issuing
+            | Finding::AwaitingRestore
+            | Finding::AwaitingSweep
+            | Finding::TooManyAttempts
+            | Finding::PredecessorSecret
+            | Finding::QuotaExceeded => Standing::Working,
+            Finding::SecretExists
+            | Finding::SecretModified
+            | Finding::SecretImmutable
+            | Finding::VerifierLost
+            | Finding::NamespaceNotServed
+            | Finding::AdmissionRefused
+            | Finding::InvalidSpec(_) => Standing::Stalled,
+        }
+    }
+
+    /// The reason of conditions and Events.
+    pub fn reason(&self) -> &'static str {
+        match self.finding {
+            Finding::Issued => "Issued",
+            Finding::Suspended => "Suspended",
+            Finding::Issuing => "Issuing",
+            Finding::AwaitingRestore => "AwaitingRestore",
+            Finding::AwaitingSweep => "AwaitingSweep",
+            Finding::TooManyAttempts => "TooManyAttempts",
+            Finding::PredecessorSecret | Finding::SecretExists => "SecretExists",
+            Finding::QuotaExceeded => "QuotaExceeded",
+            Finding::SecretModified => "SecretModified",
+            Finding::SecretImmutable => "SecretImmutable",
+            Finding::VerifierLost => "VerifierLost",
+            Finding::NamespaceNotServed => "NamespaceNotServed",
+            Finding::AdmissionRefused => "AdmissionRefused",
+            Finding::InvalidSpec(_) => "InvalidSpec",
+        }
+    }
+
+    /// One or two sentences for people: what is the case, and what to change. The same for the same case, so that
+    /// saying it again is no write.
+    pub fn message(&self) -> String {
+        let Verdict {
+            secret, namespace, ..
+        } = self;
+        match &self.finding {
+            Finding::Issued => format!("The key was issued and delivered in Secret {secret}."),
+            Finding::Suspended => "Nothing is issued while spec.suspend is true.".to_owned(),
+            Finding::Issuing => format!("A secret is being issued, to be delivered in Secret {secret}."),
+            Finding::AwaitingRestore => {
+                "A backup tool made this object: its status is waited for before a new key is issued.".to_owned()
+            }
+            Finding::AwaitingSweep => {
+                "The rotation begins once no request of the issue before it can still arrive.".to_owned()
+            }
+            Finding::TooManyAttempts => {
+                "Eight attempts were made: the next one waits until the oldest of them can be ruled out.".to_owned()
+            }
+            Finding::PredecessorSecret => format!(
+                "Secret {secret} belongs to an AccessKey of this name that is gone: issuing goes on once the garbage \
+                 collector has taken it."
+            ),
+            Finding::QuotaExceeded => format!(
+                "A ResourceQuota of namespace {namespace} refuses Secret {secret}: raise it, or delete Secrets."
+            ),
+            Finding::SecretExists => format!(
+                "Secret {secret} exists and holds no key of this AccessKey, so it is left alone: delete it and issuing \
+                 goes on by itself, or create an AccessKey with another secret.name."
+            ),
+            Finding::SecretModified => format!(
+                "Secret {secret} was edited and holds no secret of this key, so it is left alone: delete it and the \
+                 rotation goes on by itself."
+            ),
+            Finding::SecretImmutable => format!(
+                "Secret {secret} is immutable or of another type and cannot be replaced: delete it and the rotation \
+                 goes on by itself."
+            ),
+            Finding::VerifierLost => {
+                "The status lost the verifier of the key, so no secret is accepted: raise rotation.revision to issue \
+                 a new one."
+                    .to_owned()
+            }
+            Finding::NamespaceNotServed => format!(
+                "The controller may not write Secrets in namespace {namespace}: run kubectl apply -n {namespace} -f \
+                 deploy/namespace.yaml."
+            ),
+            Finding::AdmissionRefused => format!(
+                "An admission policy or webhook of the cluster refuses Secret {secret}: ask its owner to admit \
+                 Secrets of type keyward.dev/access-key from the controller."
+            ),
+            Finding::InvalidSpec(fields) => format!(
+                "The API server refuses Secret {secret} because of its {fields}: change spec.secret accordingly."
+            ),
+        }
+    }
+}

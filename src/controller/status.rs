@@ -1,0 +1,245 @@
+//! Between an AccessKey's status and the [`Ledger`] that the steps work on, and the conditions that people read.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use sha2::{Digest, Sha256};
+
+use super::ledger::{Accepted, AttemptId, Issuance, Ledger, Uid, Version};
+use super::report::Verdict;
+use super::step::View;
+use crate::api::{
+    AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, EffectiveState, KeyState, Unsettled,
+};
+use crate::conditions;
+
+/// What backup tools leave on an object that they restored.
+const RESTORED: &str = "velero.io/restore-name";
+
+/// The AccessKey as the steps see it. None if the API server did not send what every stored object
+/// has: name, uid and a numeric resourceVersion.
+pub fn view(key: &AccessKey) -> Option<View> {
+    let meta = &key.metadata;
+    Some(View {
+        uid: Uid(meta.uid.as_deref()?.into()),
+        version: version(meta.resource_version.as_deref())?,
+        deleted: meta.deletion_timestamp.is_some(),
+        suspended: key.spec.suspend,
+        restored: meta
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.contains_key(RESTORED)),
+        wanted: unsigned(key.spec.rotation.revision),
+        ledger: key.status.as_ref().map(ledger).unwrap_or_default(),
+    })
+}
+
+/// A resourceVersion as a number, which Kubernetes promises that it is.
+pub fn version(text: Option<&str>) -> Option<Version> {
+    text?.parse().ok().map(Version)
+}
+
+/// The number of the attempt with this verifier: the beginning of a digest, so that it needs no table.
+pub fn attempt_id(verifier: &str) -> AttemptId {
+    let digest = Sha256::digest(verifier);
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    AttemptId(u64::from_be_bytes(first))
+}
+
+fn ledger(status: &AccessKeyStatus) -> Ledger {
+    let ids = |attempts: &[Attempt]| {
+        attempts
+            .iter()
+            .map(|attempt| attempt_id(&attempt.verifier))
+            .collect()
+    };
+    Ledger {
+        uid: status.uid.as_deref().map(|uid| Uid(uid.into())),
+        revision: status.revision.map_or(0, unsigned),
+        requested: status.rotation_requested.map_or(0, unsigned),
+        issuance: status.issuance.as_ref().map(|issuance| Issuance {
+            revision: unsigned(issuance.revision),
+            attempts: ids(&issuance.attempts),
+        }),
+        accepted: status.verifiers.iter().map(accepted).collect(),
+        unsettled: status
+            .unsettled
+            .as_ref()
+            .map(|unsettled| ids(&unsettled.attempts)),
+        secret: status
+            .secret
+            .as_ref()
+            .map(|secret| Uid(secret.uid.as_str().into())),
+    }
+}
+
+fn accepted(verifier: &AcceptedVerifier) -> Accepted {
+    Accepted {
+        revision: unsigned(verifier.revision),
+        attempt: attempt_id(&verifier.verifier),
+        until: verifier.valid_until.as_ref().map(|time| time.0),
+    }
+}
+
+/// The status that says `ledger`. What it says of each attempt is taken from `old`, or from `fresh`, the attempt that
+/// this write adds.
+pub fn write(
+    old: &AccessKeyStatus,
+    ledger: &Ledger,
+    fresh: Option<&Attempt>,
+    now: Timestamp,
+) -> AccessKeyStatus {
+    let known = Known { old, fresh };
+    AccessKeyStatus {
+        uid: ledger.uid.as_ref().map(|uid| uid.0.to_string()),
+        revision: (ledger.revision > 0).then(|| signed(ledger.revision)),
+        rotation_requested: (ledger.requested > 0).then(|| signed(ledger.requested)),
+        issuance: ledger
+            .issuance
+            .as_ref()
+            .map(|issuance| crate::api::Issuance {
+                revision: signed(issuance.revision),
+                attempts: known.attempts(&issuance.attempts),
+            }),
+        verifiers: ledger
+            .accepted
+            .iter()
+            .filter_map(|accepted| known.accepted(accepted, now))
+            .collect(),
+        unsettled: ledger.unsettled.as_ref().map(|ids| Unsettled {
+            attempts: known.attempts(ids),
+        }),
+        ..old.clone()
+    }
+}
+
+/// Where the text of an attempt is found.
+struct Known<'a> {
+    old: &'a AccessKeyStatus,
+    fresh: Option<&'a Attempt>,
+}
+
+impl Known<'_> {
+    fn attempts(&self, ids: &[AttemptId]) -> Vec<Attempt> {
+        ids.iter()
+            .filter_map(|id| self.attempt(*id))
+            .cloned()
+            .collect()
+    }
+
+    fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
+        let open = self
+            .old
+            .issuance
+            .iter()
+            .flat_map(|issuance| &issuance.attempts);
+        let unsettled = self
+            .old
+            .unsettled
+            .iter()
+            .flat_map(|unsettled| &unsettled.attempts);
+        self.fresh
+            .into_iter()
+            .chain(open)
+            .chain(unsettled)
+            .find(|attempt| attempt_id(&attempt.verifier) == id)
+    }
+
+    fn accepted(&self, accepted: &Accepted, now: Timestamp) -> Option<AcceptedVerifier> {
+        let same = |known: &&AcceptedVerifier| attempt_id(&known.verifier) == accepted.attempt;
+        let before = self.old.verifiers.iter().find(same).cloned();
+        let verifier = before.or_else(|| self.confirmed(accepted, now))?;
+        Some(AcceptedVerifier {
+            valid_until: accepted.until.map(Time),
+            ..verifier
+        })
+    }
+
+    fn confirmed(&self, accepted: &Accepted, now: Timestamp) -> Option<AcceptedVerifier> {
+        let attempt = self.attempt(accepted.attempt)?;
+        Some(AcceptedVerifier {
+            revision: signed(accepted.revision),
+            verifier: attempt.verifier.clone(),
+            check: Some(attempt.check.clone()),
+            issued_at: Time(now),
+            valid_until: None,
+        })
+    }
+}
+
+/// Says in `status` what people and tools ask: which generation was seen, whether the key is ready, whether it would
+/// authenticate, and whether someone has to act.
+pub fn tell(status: &mut AccessKeyStatus, key: &AccessKey, verdict: &Verdict, now: Timestamp) {
+    let generation = key.metadata.generation.unwrap_or_default();
+    status.observed_generation = generation;
+    let (state, reason, message) = activity(status, key.spec.state);
+    status.state = Some(state);
+    let mut set = |type_: &str, holds: bool, reason: &str, message: &str| {
+        conditions::set(
+            &mut status.conditions,
+            type_,
+            holds,
+            reason,
+            message,
+            generation,
+            now,
+        );
+    };
+    set(
+        "Ready",
+        verdict.is_ready(),
+        verdict.reason(),
+        &verdict.message(),
+    );
+    set("Active", state == EffectiveState::Active, reason, message);
+    // Present only while they hold, as kstatus expects of conditions that mean trouble or work.
+    for (type_, holds) in [
+        ("Reconciling", verdict.is_reconciling()),
+        ("Stalled", verdict.is_stalled()),
+    ] {
+        if holds {
+            conditions::set(
+                &mut status.conditions,
+                type_,
+                true,
+                verdict.reason(),
+                &verdict.message(),
+                generation,
+                now,
+            );
+        } else {
+            conditions::remove(&mut status.conditions, type_);
+        }
+    }
+}
+
+fn activity(
+    status: &AccessKeyStatus,
+    wanted: KeyState,
+) -> (EffectiveState, &'static str, &'static str) {
+    match wanted {
+        _ if status.verifiers.is_empty() => (
+            EffectiveState::Pending,
+            "NotIssued",
+            "No secret was issued yet.",
+        ),
+        KeyState::Active => (
+            EffectiveState::Active,
+            "Active",
+            "The key may be used within its restrictions.",
+        ),
+        KeyState::Inactive => (
+            EffectiveState::Inactive,
+            "Inactive",
+            "Nobody may use the key: its state is Inactive.",
+        ),
+    }
+}
+
+fn unsigned(number: i32) -> u32 {
+    number.try_into().unwrap_or(0)
+}
+
+fn signed(number: u32) -> i32 {
+    number.try_into().unwrap_or(i32::MAX)
+}

@@ -1,0 +1,845 @@
+//! What to do next for one AccessKey: section 3 of DESIGN.md as code. Nothing here talks to anyone.
+//!
+//! A **run** looks at one AccessKey until it can rest: [`next`] names one [`Step`], someone takes it with one request,
+//! and [`Observed::after`] says what is known then. Both are pure, so the controller and a model of it share them.
+//!
+//! ```text
+//! first issue    Commit -> Publish -> Confirm
+//! rotation       ReadSecret, ReadSecret (bytes), ReadKey -> Commit -> Publish -> Confirm
+//! anything else  ReadSecret, ReadSecret (bytes), ReadKey -> decide on that pair
+//! ```
+
+use std::time::Duration;
+
+use super::ledger::{AttemptId, Ledger, MAX_ATTEMPTS, Uid, Version};
+use crate::clock::{Moment, Now};
+
+/// One thing to do, at most one request to the API server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Read the AccessKey from the API server, not from a cache.
+    ReadKey,
+    /// Read the Secret: its metadata only, or with its bytes, which only a Secret of ours is asked for.
+    ReadSecret {
+        /// With its bytes.
+        bytes: bool,
+    },
+    /// Read the Secret's metadata once more: it fits nothing, and a person is called only if it stays so.
+    Recheck,
+    /// Make a new secret and add its verifier as an attempt, by compare-and-swap on the AccessKey.
+    Commit {
+        /// Attempts to drop: none of their requests can be alive.
+        outlived: Vec<AttemptId>,
+    },
+    /// Write the plaintext of this attempt: create the Secret, or replace exactly the one that was seen.
+    Publish {
+        /// The attempt whose plaintext is held.
+        attempt: AttemptId,
+        /// The Secret to replace; none means create.
+        over: Option<(Uid, Version)>,
+    },
+    /// Accept this attempt, by compare-and-swap on the AccessKey.
+    Confirm {
+        /// The attempt that the Secret holds.
+        attempt: AttemptId,
+        /// The Secret.
+        secret: Uid,
+        /// No other request of this issuance can still be alive, so no sweep is needed.
+        settled: bool,
+    },
+    /// Delete exactly this Secret: it holds an attempt that is never accepted.
+    DeleteSecret {
+        /// Its uid.
+        uid: Uid,
+        /// Its resourceVersion.
+        version: Version,
+    },
+    /// Make this Secret, restored from a backup, belong to the restored AccessKey.
+    Adopt {
+        /// Its uid.
+        uid: Uid,
+        /// Its resourceVersion.
+        version: Version,
+    },
+    /// Record that the restored key belongs to the object as it is now.
+    Rebind,
+    /// Clear the mark of [`Ledger::unsettled`], by compare-and-swap on the AccessKey as it was before the sweep.
+    ClearMark,
+    /// Drop verifiers whose overlap is over.
+    Retire,
+    /// Forget what this run found and what is held, and run again later.
+    StartOver,
+    /// Nothing to do until something changes, or `wake` has passed.
+    Rest(Rest),
+}
+
+/// Why a run ends, and when to look again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rest {
+    /// What is the case.
+    pub situation: Situation,
+    /// Look again after this time; none: when something changes.
+    pub wake: Option<Duration>,
+}
+
+/// What is the case with an AccessKey when a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Situation {
+    /// It has a deletionTimestamp, or is gone.
+    Deleted,
+    /// The cache is behind this process's own writes.
+    Behind,
+    /// All that was asked for is issued and confirmed.
+    Settled,
+    /// The spec asks for no work now.
+    Suspended,
+    /// A backup tool made it and may still write its status.
+    AwaitingRestore,
+    /// Another process began an issue a moment ago.
+    Issuing,
+    /// A rotation waits until nothing of the issue before it can still be alive.
+    AwaitingSweep,
+    /// As many attempts as there may be, and none can be ruled out yet.
+    TooManyAttempts,
+    /// The Secret belongs to an AccessKey of the same name that is gone: the garbage collector will take it.
+    PredecessorSecret,
+    /// A Secret that is not ours has the name.
+    SecretExists,
+    /// Our Secret holds something that was never issued.
+    SecretModified,
+    /// The status says that the key was issued, but has no verifier.
+    VerifierLost,
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Longer than any request can live.
+    pub grace: Duration,
+    /// How long another process may take for an issue that it opened.
+    pub patience: Duration,
+    /// How long the cache may be behind before the AccessKey is read live.
+    pub lag: Duration,
+}
+
+impl Timing {
+    /// The parts of DESIGN.md section 3 that are fixed, with this grace.
+    pub fn with_grace(grace: Duration) -> Timing {
+        Timing {
+            grace,
+            patience: Duration::from_secs(2),
+            lag: Duration::from_secs(5),
+        }
+    }
+
+    /// How long plaintext lives after its commit (rule 1).
+    pub fn plaintext(&self) -> Duration {
+        self.grace / 5
+    }
+}
+
+/// What an AccessKey says, as far as issuing is concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// `metadata.uid`.
+    pub uid: Uid,
+    /// `metadata.resourceVersion`.
+    pub version: Version,
+    /// It has a deletionTimestamp.
+    pub deleted: bool,
+    /// `spec.suspend`.
+    pub suspended: bool,
+    /// A backup tool restored it.
+    pub restored: bool,
+    /// `spec.rotation.revision`.
+    pub wanted: u32,
+    /// What its status says.
+    pub ledger: Ledger,
+}
+
+impl View {
+    /// Is a new secret asked for?
+    fn is_due(&self) -> bool {
+        !self.suspended && (self.wanted > self.ledger.requested || self.ledger.is_blank())
+    }
+
+    /// Was it issued as another object, before a restore?
+    fn is_moved(&self) -> bool {
+        self.ledger.uid.as_ref().is_some_and(|uid| *uid != self.uid)
+    }
+
+    fn owns(&self, secret: &PresentSecret) -> bool {
+        secret.owner.is_some()
+            && (secret.owner.as_ref() == Some(&self.uid) || secret.owner == self.ledger.uid)
+    }
+}
+
+/// Where a [`View`] comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// From the watch, or read before the Secret was: it may be old.
+    Cache,
+    /// The answer to a write of this run.
+    Answer,
+    /// Read from the API server, after the Secret.
+    Live,
+}
+
+/// The Secret, as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SecretSeen {
+    /// There was none when a read begun at this moment was answered.
+    Absent(Moment),
+    /// There was one.
+    Present(PresentSecret),
+}
+
+/// A Secret of the AccessKey's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PresentSecret {
+    /// Its uid.
+    pub uid: Uid,
+    /// Its resourceVersion.
+    pub version: Version,
+    /// The uid of the AccessKey that controls it.
+    pub owner: Option<Uid>,
+    /// The AccessKey that controls it has the name of ours.
+    pub namesake: bool,
+    /// What its bytes are.
+    pub bytes: Bytes,
+}
+
+/// What a Secret's bytes are, without the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bytes {
+    /// Not read.
+    Unread,
+    /// Read, and not yet held against the verifiers of the live AccessKey.
+    Read,
+    /// They verify against this attempt, or against none that the AccessKey knows.
+    Hold(Option<AttemptId>),
+    /// They verify against none, and a second look found the same Secret.
+    Settled,
+}
+
+/// An attempt whose plaintext this process holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// When its commit was answered.
+    pub since: Moment,
+    /// What became of its publish.
+    pub publish: Publish,
+}
+
+/// What is known of a publish.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Publish {
+    /// It was not sent.
+    Unsent,
+    /// The first answer was clean: this Secret was written.
+    Clean(Uid),
+    /// Anything else.
+    Unclear,
+}
+
+/// What a process remembers of one AccessKey between runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Memory {
+    /// The plaintext at hand.
+    pub held: Option<Held>,
+    own: Option<Version>,
+    behind_since: Option<Moment>,
+    object: Option<(Uid, Moment)>,
+    attempts: Vec<(AttemptId, Moment)>,
+    mark: Option<(u32, Moment)>,
+}
+
+impl Memory {
+    /// Takes note of what a view shows for the first time. Another object of the same name begins anew.
+    fn notice(&mut self, view: &View, now: Moment) {
+        if self.object.as_ref().is_none_or(|(uid, _)| *uid != view.uid) {
+            *self = Memory {
+                object: Some((view.uid.clone(), now)),
+                ..Memory::default()
+            };
+        }
+        self.attempts
+            .retain(|(attempt, _)| view.ledger.tries(*attempt));
+        for attempt in view.ledger.attempts() {
+            if !self.attempts.iter().any(|(known, _)| known == attempt) {
+                self.attempts.push((*attempt, now));
+            }
+        }
+        if self
+            .held
+            .as_ref()
+            .is_some_and(|held| view.ledger.accepts(held.attempt))
+        {
+            self.held = None;
+        }
+        let revision = view
+            .ledger
+            .unsettled
+            .is_some()
+            .then_some(view.ledger.revision);
+        if self.mark.map(|(known, _)| known) != revision {
+            self.mark = revision.map(|revision| (revision, now));
+        }
+    }
+
+    /// Takes note of this process's own write, which the API server answered with `view`.
+    pub fn wrote(&mut self, view: &View, now: Moment) {
+        self.notice(view, now);
+        self.own = Some(view.version);
+        self.behind_since = None;
+    }
+
+    /// Nothing that a later run needs, once the cache shows `version`.
+    pub fn is_idle(&self, version: Version) -> bool {
+        let caught_up = self.own.is_none_or(|own| own <= version);
+        caught_up && self.held.is_none() && self.attempts.is_empty() && self.mark.is_none()
+    }
+
+    fn age_of(&self, attempt: AttemptId, at: Moment) -> Duration {
+        let seen = self.attempts.iter().find(|(known, _)| *known == attempt);
+        seen.map_or(Duration::ZERO, |(_, seen)| at.since(*seen))
+    }
+}
+
+/// Everything that a run knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Observed {
+    /// The AccessKey.
+    pub view: View,
+    /// Where it comes from.
+    pub source: Source,
+    /// The Secret, if this run looked.
+    pub secret: Option<SecretSeen>,
+    /// The AccessKey's version when the Secret was first looked at.
+    remembered: Option<Version>,
+    /// What stays between runs.
+    pub memory: Memory,
+}
+
+impl Observed {
+    /// The start of a run, from the AccessKey as the cache has it.
+    pub fn cached(view: View, mut memory: Memory, now: Moment) -> Observed {
+        memory.notice(&view, now);
+        Observed {
+            view,
+            source: Source::Cache,
+            secret: None,
+            remembered: None,
+            memory,
+        }
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.view.ledger
+    }
+
+    /// Is the cache older than this process's own last answer (rule 5)?
+    fn is_behind(&self) -> bool {
+        self.source == Source::Cache
+            && self.secret.is_none()
+            && self.memory.own.is_some_and(|own| self.view.version < own)
+    }
+
+    /// The attempt under way whose plaintext is held and may still be published.
+    fn publishable(&self, now: Moment, timing: &Timing) -> Option<AttemptId> {
+        let held = self.memory.held.as_ref()?;
+        let fresh = now.since(held.since) <= timing.plaintext();
+        (fresh && self.ledger().tries(held.attempt)).then_some(held.attempt)
+    }
+
+    /// Does the process hold an attempt that is neither under way nor accepted?
+    fn holds_dead(&self) -> Option<AttemptId> {
+        let held = self.memory.held.as_ref()?.attempt;
+        (!self.ledger().tries(held) && !self.ledger().accepts(held)).then_some(held)
+    }
+
+    /// How long until the sweep that the mark asks for may run.
+    fn until_sweep(&self, now: Moment, timing: &Timing) -> Option<Duration> {
+        let (_, seen) = self.memory.mark?;
+        Some(timing.grace.saturating_sub(now.since(seen)))
+    }
+}
+
+/// The next step for what is observed. Never waits, never fails.
+pub fn next(observed: &Observed, now: Now, timing: &Timing) -> Step {
+    if observed.view.deleted {
+        return rest(Situation::Deleted, None);
+    }
+    if observed.is_behind() {
+        return catch_up(observed, now.monotonic, timing);
+    }
+    if let Some(step) = go_straight_on(observed, now.monotonic, timing) {
+        return step;
+    }
+    match errand(observed, now, timing) {
+        Errand::None(rest) => Step::Rest(rest),
+        Errand::FirstIssue => Step::Commit {
+            outlived: Vec::new(),
+        },
+        Errand::Retire => Step::Retire,
+        Errand::Inspect => {
+            read_pair(observed).unwrap_or_else(|| decide(observed, now.monotonic, timing))
+        }
+        Errand::Sweep => read_pair(observed).unwrap_or_else(|| sweep(observed)),
+    }
+}
+
+fn rest(situation: Situation, wake: Option<Duration>) -> Step {
+    Step::Rest(Rest { situation, wake })
+}
+
+/// Rule 5: does nothing while the cache is behind, and reads live when that lasts.
+fn catch_up(observed: &Observed, now: Moment, timing: &Timing) -> Step {
+    let waited = observed
+        .memory
+        .behind_since
+        .map_or(Duration::ZERO, |since| now.since(since));
+    match timing.lag.saturating_sub(waited) {
+        Duration::ZERO => Step::ReadKey,
+        left => rest(Situation::Behind, Some(left)),
+    }
+}
+
+/// The straight path: after a clean commit publish, after a clean publish confirm, without a read between.
+fn go_straight_on(observed: &Observed, now: Moment, timing: &Timing) -> Option<Step> {
+    if observed.source != Source::Answer {
+        return None;
+    }
+    let held = observed.memory.held.as_ref()?;
+    match &held.publish {
+        Publish::Unsent => observed
+            .publishable(now, timing)
+            .map(|attempt| publish(observed, attempt)),
+        Publish::Clean(secret) => observed
+            .ledger()
+            .tries(held.attempt)
+            .then(|| confirm(observed, held.attempt, secret)),
+        Publish::Unclear => None,
+    }
+}
+
+fn publish(observed: &Observed, attempt: AttemptId) -> Step {
+    let over = match &observed.secret {
+        Some(SecretSeen::Present(secret)) => Some((secret.uid.clone(), secret.version)),
+        Some(SecretSeen::Absent(_)) | None => None,
+    };
+    Step::Publish { attempt, over }
+}
+
+/// Rule 4: nothing else can be alive if the issuance had one attempt and its publish was answered cleanly.
+fn confirm(observed: &Observed, attempt: AttemptId, secret: &Uid) -> Step {
+    let clean = |held: &Held| held.attempt == attempt && matches!(held.publish, Publish::Clean(_));
+    let settled =
+        observed.ledger().attempts().len() == 1 && observed.memory.held.as_ref().is_some_and(clean);
+    Step::Confirm {
+        attempt,
+        secret: secret.clone(),
+        settled,
+    }
+}
+
+/// What there is to do for an AccessKey, before the Secret is looked at.
+enum Errand {
+    None(Rest),
+    FirstIssue,
+    Inspect,
+    Sweep,
+    Retire,
+}
+
+impl Errand {
+    fn none(situation: Situation, wake: Option<Duration>) -> Errand {
+        Errand::None(Rest { situation, wake })
+    }
+}
+
+fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
+    let view = &observed.view;
+    let until_sweep = observed.until_sweep(now.monotonic, timing);
+    if view.ledger.issuance.is_some() {
+        return finish(observed, now.monotonic, timing);
+    }
+    if observed.holds_dead().is_some() {
+        return Errand::Inspect;
+    }
+    if let Some(left) = until_restored(observed, now.monotonic, timing) {
+        return Errand::none(Situation::AwaitingRestore, Some(left));
+    }
+    if view.suspended {
+        return Errand::none(Situation::Suspended, None);
+    }
+    if view.is_moved() {
+        return Errand::Inspect;
+    }
+    match until_sweep {
+        Some(Duration::ZERO) => return Errand::Sweep,
+        Some(left) if view.is_due() => return Errand::none(Situation::AwaitingSweep, Some(left)),
+        _ => {}
+    }
+    if view.is_due() {
+        return if view.ledger.is_blank() {
+            Errand::FirstIssue
+        } else {
+            Errand::Inspect
+        };
+    }
+    if view.ledger.accepted.is_empty() {
+        return Errand::none(Situation::VerifierLost, None);
+    }
+    let until_retirement = view.ledger.next_retirement().map(|end| until(end, now));
+    match until_retirement {
+        Some(Duration::ZERO) => Errand::Retire,
+        _ => Errand::none(
+            Situation::Settled,
+            until_retirement.into_iter().chain(until_sweep).min(),
+        ),
+    }
+}
+
+fn until(end: jiff::Timestamp, now: Now) -> Duration {
+    Duration::try_from(end.duration_since(now.wall)).unwrap_or(Duration::ZERO)
+}
+
+/// An issue under way is finished; one that another process opened a moment ago is left to it for that moment.
+fn finish(observed: &Observed, now: Moment, timing: &Timing) -> Errand {
+    let ages = observed
+        .ledger()
+        .attempts()
+        .iter()
+        .map(|attempt| observed.memory.age_of(*attempt, now));
+    let idle = ages.min().unwrap_or(Duration::MAX);
+    match timing.patience.saturating_sub(idle) {
+        left if left > Duration::ZERO && observed.memory.held.is_none() => {
+            Errand::none(Situation::Issuing, Some(left))
+        }
+        _ => Errand::Inspect,
+    }
+}
+
+/// Rule 8: backup tools create first and write the status later.
+fn until_restored(observed: &Observed, now: Moment, timing: &Timing) -> Option<Duration> {
+    let (_, seen) = observed.memory.object.as_ref()?;
+    let left = timing.grace.saturating_sub(now.since(*seen));
+    (observed.view.restored && observed.ledger().is_blank() && left > Duration::ZERO)
+        .then_some(left)
+}
+
+/// Rule 2: the Secret first (its bytes only if it is ours), *then* the AccessKey, live. None once both are read.
+fn read_pair(observed: &Observed) -> Option<Step> {
+    match &observed.secret {
+        None => Some(Step::ReadSecret { bytes: false }),
+        Some(SecretSeen::Present(secret))
+            if observed.view.owns(secret) && secret.bytes == Bytes::Unread =>
+        {
+            Some(Step::ReadSecret { bytes: true })
+        }
+        Some(_) if observed.source != Source::Live => Some(Step::ReadKey),
+        Some(_) => None,
+    }
+}
+
+/// Rule 2, in its order, on the pair that was read.
+fn decide(observed: &Observed, now: Moment, timing: &Timing) -> Step {
+    let view = &observed.view;
+    let present = match &observed.secret {
+        Some(SecretSeen::Present(secret)) => Some(secret),
+        Some(SecretSeen::Absent(_)) | None => None,
+    };
+    let ours = present.filter(|secret| view.owns(secret));
+    if let Some(dead) = observed.holds_dead() {
+        return take_back(ours, dead);
+    }
+    if view.ledger.issuance.is_none() && view.is_moved() {
+        return take_over(view, ours);
+    }
+    if view.ledger.issuance.is_none() && !view.is_due() {
+        return rest(Situation::Settled, None);
+    }
+    match (present, ours) {
+        (None, _) => write(observed, now, timing),
+        (Some(foreign), None) if foreign.namesake => rest(Situation::PredecessorSecret, None),
+        (Some(_), None) => rest(Situation::SecretExists, None),
+        (Some(_), Some(secret)) => match secret.bytes {
+            Bytes::Hold(Some(attempt)) if view.ledger.tries(attempt) => {
+                confirm(observed, attempt, &secret.uid)
+            }
+            Bytes::Hold(Some(attempt)) if view.ledger.accepts(attempt) => {
+                write(observed, now, timing)
+            }
+            Bytes::Settled if view.ledger.accepted.is_empty() => {
+                rest(Situation::SecretExists, None)
+            }
+            Bytes::Settled => rest(Situation::SecretModified, None),
+            Bytes::Hold(_) | Bytes::Read | Bytes::Unread => Step::Recheck,
+        },
+    }
+}
+
+/// A dead attempt of ours: if the Secret holds it, the Secret goes.
+fn take_back(ours: Option<&PresentSecret>, dead: AttemptId) -> Step {
+    match ours {
+        Some(secret) if secret.bytes == Bytes::Hold(Some(dead)) => delete(secret),
+        _ => Step::StartOver,
+    }
+}
+
+fn delete(secret: &PresentSecret) -> Step {
+    Step::DeleteSecret {
+        uid: secret.uid.clone(),
+        version: secret.version,
+    }
+}
+
+/// Rule 8: a restored key keeps its Secret if that still holds an accepted secret; otherwise it counts as consumed.
+fn take_over(view: &View, ours: Option<&PresentSecret>) -> Step {
+    match ours {
+        Some(PresentSecret {
+            uid,
+            version,
+            owner,
+            bytes: Bytes::Hold(Some(attempt)),
+            ..
+        }) if owner.as_ref() != Some(&view.uid) && view.ledger.accepts(*attempt) => Step::Adopt {
+            uid: uid.clone(),
+            version: *version,
+        },
+        _ => Step::Rebind,
+    }
+}
+
+/// Publishes the plaintext at hand, or commits to a new secret first.
+fn write(observed: &Observed, now: Moment, timing: &Timing) -> Step {
+    if let Some(attempt) = observed.publishable(now, timing) {
+        return publish(observed, attempt);
+    }
+    let outlived = outlived(observed, timing);
+    if observed.ledger().attempts().len() - outlived.len() >= MAX_ATTEMPTS {
+        return rest(Situation::TooManyAttempts, None);
+    }
+    Step::Commit { outlived }
+}
+
+/// The attempts that were older than the grace when the Secret was read absent: nothing of theirs can turn up.
+fn outlived(observed: &Observed, timing: &Timing) -> Vec<AttemptId> {
+    let Some(SecretSeen::Absent(at)) = observed.secret else {
+        return Vec::new();
+    };
+    let attempts = observed.ledger().attempts().iter().copied();
+    attempts
+        .filter(|attempt| observed.memory.age_of(*attempt, at) >= timing.grace)
+        .collect()
+}
+
+/// Rule 4, on the pair that was read: only if the AccessKey did not change while the Secret was read.
+fn sweep(observed: &Observed) -> Step {
+    if observed.remembered != Some(observed.view.version) {
+        return Step::StartOver;
+    }
+    let stray = |attempt: &AttemptId| {
+        observed
+            .ledger()
+            .unsettled
+            .iter()
+            .flatten()
+            .any(|lost| lost == attempt)
+    };
+    match &observed.secret {
+        Some(SecretSeen::Present(secret)) if observed.view.owns(secret) => match &secret.bytes {
+            Bytes::Hold(Some(attempt)) if stray(attempt) => delete(secret),
+            _ => Step::ClearMark,
+        },
+        _ => Step::ClearMark,
+    }
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// A status write was answered cleanly, with the AccessKey as it is now.
+    Written(View),
+    /// A commit was, with the attempt that it added.
+    Committed(View, AttemptId),
+    /// The AccessKey, read live, and what the Secret's bytes hold by its verifiers.
+    Key(View, Option<AttemptId>),
+    /// The AccessKey is gone.
+    Gone,
+    /// What a read of the Secret found.
+    Secret(SecretSeen),
+    /// A publish was answered cleanly: the Secret as it is now.
+    Published(Uid, Version),
+    /// A delete or an adoption was answered cleanly.
+    Done,
+    /// The API server refused because of what is there: a conflict, a name that is taken, a missing object.
+    Conflict,
+    /// Anything else: refused for another reason, no answer, or one that could not be read.
+    Failed,
+}
+
+impl Observed {
+    /// What is known after a step.
+    ///
+    /// # Errors
+    /// What to remember, once the run is over: it rested, or has to start over later.
+    pub fn after(mut self, step: &Step, answer: Answer, now: Moment) -> Result<Observed, Memory> {
+        match (step, answer) {
+            (Step::Commit { .. }, Answer::Committed(view, attempt)) => {
+                self.memory.held = Some(Held {
+                    attempt,
+                    since: now,
+                    publish: Publish::Unsent,
+                });
+                Ok(self.written(view, now))
+            }
+            (Step::Publish { .. }, answer) => self.published(answer),
+            (Step::Confirm { .. }, Answer::Conflict) => Ok(Observed {
+                source: Source::Cache,
+                ..self
+            }),
+            (Step::ReadKey, Answer::Key(view, holds)) => Ok(self.read_key(view, holds, now)),
+            (Step::ReadKey, Answer::Gone) => {
+                self.view.deleted = true;
+                Ok(self)
+            }
+            (Step::ReadSecret { bytes }, Answer::Secret(seen)) => {
+                Ok(self.read_secret(seen, *bytes))
+            }
+            (Step::Recheck, Answer::Secret(SecretSeen::Present(seen))) => self.rechecked(&seen),
+            (Step::Adopt { .. }, Answer::Done) => Ok(self.adopted()),
+            (
+                Step::Confirm { .. } | Step::ClearMark | Step::Retire | Step::Rebind,
+                Answer::Written(view),
+            ) => Ok(self.unread().written(view, now)),
+            (Step::Rest(rest), _) => Err(self.rested(rest, now)),
+            _ => Err(self.forget(step)),
+        }
+    }
+
+    /// The end of a run that must start over: what was held goes with a failed commit, or when it turned out dead.
+    fn forget(mut self, step: &Step) -> Memory {
+        if matches!(
+            step,
+            Step::Commit { .. } | Step::StartOver | Step::DeleteSecret { .. }
+        ) {
+            self.memory.held = None;
+        }
+        self.memory
+    }
+
+    fn written(mut self, view: View, now: Moment) -> Observed {
+        self.memory.wrote(&view, now);
+        Observed {
+            view,
+            source: Source::Answer,
+            ..self
+        }
+    }
+
+    /// Reads the pair again before anything is decided.
+    fn unread(self) -> Observed {
+        Observed {
+            source: Source::Cache,
+            secret: None,
+            remembered: None,
+            ..self
+        }
+    }
+
+    /// A run ends; how long the cache is behind is counted from the first time that it was seen to be.
+    fn rested(mut self, rest: &Rest, now: Moment) -> Memory {
+        if rest.situation == Situation::Behind {
+            self.memory.behind_since.get_or_insert(now);
+        }
+        self.memory
+    }
+
+    /// Only a clean first answer is believed; after a conflict the run inspects at once, after a failure the next does.
+    fn published(mut self, answer: Answer) -> Result<Observed, Memory> {
+        let Some(held) = &mut self.memory.held else {
+            return Err(self.memory);
+        };
+        if let (Answer::Published(uid, version), Publish::Unsent) = (&answer, &held.publish) {
+            held.publish = Publish::Clean(uid.clone());
+            let bytes = Bytes::Hold(Some(held.attempt));
+            let owner = Some(self.view.uid.clone());
+            let secret = PresentSecret {
+                uid: uid.clone(),
+                version: *version,
+                owner,
+                namesake: true,
+                bytes,
+            };
+            return Ok(Observed {
+                secret: Some(SecretSeen::Present(secret)),
+                ..self
+            });
+        }
+        held.publish = Publish::Unclear;
+        match answer {
+            Answer::Published(..) | Answer::Conflict => Ok(self.unread()),
+            _ => Err(self.memory),
+        }
+    }
+
+    fn read_key(mut self, view: View, holds: Option<AttemptId>, now: Moment) -> Observed {
+        if self.memory.own.is_some_and(|own| view.version < own) {
+            self.memory.own = None;
+        }
+        self.memory.behind_since = None;
+        self.memory.notice(&view, now);
+        if let Some(SecretSeen::Present(PresentSecret {
+            bytes: bytes @ Bytes::Read,
+            ..
+        })) = &mut self.secret
+        {
+            *bytes = Bytes::Hold(holds);
+        }
+        Observed {
+            view,
+            source: Source::Live,
+            ..self
+        }
+    }
+
+    fn read_secret(self, seen: SecretSeen, bytes: bool) -> Observed {
+        let remembered = if bytes {
+            self.remembered
+        } else {
+            Some(self.view.version)
+        };
+        Observed {
+            secret: Some(seen),
+            source: Source::Cache,
+            remembered,
+            ..self
+        }
+    }
+
+    fn rechecked(mut self, again: &PresentSecret) -> Result<Observed, Memory> {
+        match &mut self.secret {
+            Some(SecretSeen::Present(secret))
+                if (&secret.uid, secret.version) == (&again.uid, again.version) =>
+            {
+                secret.bytes = Bytes::Settled;
+                Ok(self)
+            }
+            _ => Err(self.memory),
+        }
+    }
+
+    fn adopted(mut self) -> Observed {
+        if let Some(SecretSeen::Present(secret)) = &mut self.secret {
+            secret.owner = Some(self.view.uid.clone());
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -250,6 +250,21 @@ async fn device_specs() {
             Refused(&["spec.tags[0].key", "at least 1 chars"]),
         ),
         (
+            "a tag with an empty value",
+            tags(json!([{ "key": "a", "value": "" }])),
+            Refused(&["spec.tags[0].value", "at least 1 chars"]),
+        ),
+        (
+            "a tag's key of 256",
+            tags(json!([{ "key": "k".repeat(256), "value": "v" }])),
+            Refused(&["spec.tags[0].key", "255"]),
+        ),
+        (
+            "a tag's value of 256",
+            tags(json!([{ "key": "k", "value": "v".repeat(256) }])),
+            Refused(&["spec.tags[0].value", "255"]),
+        ),
+        (
             "100 tags",
             tags(json!(vec![json!({ "key": "a", "value": "b" }); 100])),
             Accepted,
@@ -634,6 +649,18 @@ async fn a_status_beyond_its_bounds_is_refused() {
         (
             json!({ "key": "k".repeat(256) }),
             Refused(&["status.key", "255"]),
+        ),
+        (
+            json!({ "uid": "u".repeat(65) }),
+            Refused(&["status.uid", "64"]),
+        ),
+        (
+            json!({ "revision": -1 }),
+            Refused(&["status.revision", "greater than or equal to 0"]),
+        ),
+        (
+            json!({ "rotationRequested": 0 }),
+            Refused(&["status.rotationRequested", "greater than or equal to 1"]),
         ),
     ];
     let namespace = TestNamespace::unserved("schema").await;

@@ -166,6 +166,18 @@ impl Memory {
         self.behind_since = None;
     }
 
+    /// As if all this had been seen longer ago than any grace: for models, which have no clock.
+    pub fn age(&mut self) {
+        let long_ago = Moment::default();
+        let seen = self.attempts.iter_mut().map(|(_, seen)| seen);
+        let held = self.held.iter_mut().map(|held| &mut held.since);
+        let mark = self.mark.iter_mut().map(|(_, seen)| seen);
+        let object = self.object.iter_mut().map(|(_, seen)| seen);
+        for moment in seen.chain(held).chain(mark).chain(object).chain(&mut self.behind_since) {
+            *moment = long_ago;
+        }
+    }
+
     /// Nothing that a later run needs, once the cache shows `version`.
     pub fn is_idle(&self, version: Version) -> bool {
         let caught_up = self.own.is_none_or(|own| own <= version);
@@ -203,6 +215,14 @@ impl Observed {
             secret: None,
             remembered: None,
             memory,
+        }
+    }
+
+    /// As if the run had begun longer ago than any grace: for models.
+    pub fn age(&mut self) {
+        self.memory.age();
+        if let Some(SecretSeen::Absent(at)) = &mut self.secret {
+            *at = Moment::default();
         }
     }
 

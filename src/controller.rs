@@ -243,7 +243,7 @@ impl Desk {
         self.report(&ended);
         let wait = self.wait_after(&mut slot, &ended);
         slot.kept = ended.kept;
-        if !slot.is_idle(&ended.key) {
+        if !slot.is_idle(key) {
             self.put_back(reference, slot);
         }
         Action::requeue(wait)
@@ -361,8 +361,9 @@ impl Slot {
         (*edition == Edition::of(key) && !left.is_zero()).then_some(left)
     }
 
-    fn is_idle(&self, key: &AccessKey) -> bool {
-        let version = status::version(key.metadata.resource_version.as_deref());
+    /// Would a later look do the same without it? Not before the cache shows what the run wrote.
+    fn is_idle(&self, cached: &AccessKey) -> bool {
+        let version = status::version(cached.metadata.resource_version.as_deref());
         !self.backoff.is_failing()
             && version.is_none_or(|version| self.kept.memory.is_idle(version))
     }

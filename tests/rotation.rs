@@ -158,7 +158,12 @@ async fn a_revision_raised_during_the_first_issue_waits_until_that_is_settled() 
     let controller = TestController::on_still_clock(&place).await;
     place.apply(pump()).await;
     place.stalled("pump", "NamespaceNotServed").await;
-    place.apply(pump().revision(2)).await;
+    let raised = place.apply(pump().revision(2)).await;
+    let seen = |_: &AccessKey, status: &AccessKeyStatus| {
+        raised.metadata.generation == Some(status.observed_generation)
+    };
+    place.until("pump", "is tried again", seen).await;
+    controller.is_at_rest().await;
     place.namespace.serve().await;
     controller.later(MINUTES);
     // No request of the first issue may arrive after the second began: so it waits a grace.
@@ -344,4 +349,57 @@ async fn a_crash_in_a_rotation_is_recovered_with_one_new_secret() {
         place.keeps_its_secrets(&[&another]).await;
     }))
     .await;
+}
+
+#[tokio::test]
+async fn two_controllers_at_once_rotate_each_key_once() {
+    let place = Place::served("two").await;
+    let a = TestController::start(&place).await;
+    let b = TestController::start(&place).await;
+    let names: Vec<String> = (0..10).map(|number| format!("key-{number}")).collect();
+    for name in &names {
+        place.apply(key(name)).await;
+    }
+    for name in &names {
+        place.ready(name).await;
+    }
+    // A sweep that the first issue may have left would put the rotation off for a grace.
+    let settled = |_: &AccessKey, status: &AccessKeyStatus| status.unsettled.is_none();
+    let mut rotated = Vec::new();
+    for name in &names {
+        if settled(&place.key(name).await, &place.status(name).await) {
+            place.apply(key(name).revision(2)).await;
+            rotated.push(name);
+        }
+    }
+    for name in rotated {
+        let key = place.issued(name, 2).await;
+        fits(&key, &place.delivered(name).await);
+        assert_eq!(revisions(&key), [1, 2], "{name}");
+    }
+    place.keeps_its_secrets(&[&a, &b]).await;
+}
+
+#[tokio::test]
+async fn a_rotation_whose_secret_is_refused_is_told_by_its_field() {
+    let (place, controller) = issued("refused").await;
+    // Each annotation is within bounds; in bytes they are more than an object may have.
+    let long = "\u{1F511}".repeat(2048);
+    let annotations: serde_json::Map<String, serde_json::Value> = (0..40)
+        .map(|number| (format!("example.com/a{number}"), long.clone().into()))
+        .collect();
+    let before = place.delivered("pump").await;
+    let refused = pump().with("/spec/secret/annotations", annotations);
+    place.apply(refused.revision(2)).await;
+    let told = place.stalled("pump", "InvalidSpec").await;
+    assert!(
+        told.message.contains("metadata.annotations"),
+        "{}",
+        told.message
+    );
+    assert_eq!(place.delivered("pump").await, before);
+    place.apply(pump().revision(2)).await;
+    let rotated = place.issued("pump", 2).await;
+    fits(&rotated, &place.delivered("pump").await);
+    place.keeps_its_secrets(&[&controller]).await;
 }

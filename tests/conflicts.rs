@@ -4,10 +4,15 @@ mod support;
 
 use std::time::Duration;
 
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::core::v1::Secret;
 use keyward::api::AccessKey;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
-use support::cluster::eventually;
+use support::cluster::{apply, eventually, from_json};
 use support::controller::TestController;
 use support::keys::{Place, entry, fits, key, owned_by, plaintext, secret_of, some_secret};
 
@@ -291,4 +296,116 @@ async fn a_secret_that_the_api_server_refuses_is_told_by_its_field() {
     place.apply(key("pump")).await;
     fits(&place.ready("pump").await, &place.delivered("pump").await);
     place.keeps_its_secrets(&[&controller]).await;
+}
+
+#[tokio::test]
+async fn what_failed_is_not_tried_before_its_time_whatever_happens() {
+    let place = Place::unserved("backoff").await;
+    let controller = TestController::on_still_clock(&place).await;
+    place.apply(key("pump")).await;
+    place.stalled("pump", "NamespaceNotServed").await;
+    controller.is_at_rest().await;
+    let before = controller.wire.sent();
+    for _ in 0..20 {
+        controller.later(Duration::ZERO);
+        controller.is_at_rest().await;
+    }
+    assert_eq!(controller.wire.sent(), before);
+    // Its owner's edit is tried at once.
+    place.apply(key("pump").described("again")).await;
+    eventually("it is tried", || async {
+        controller.wire.sent().len() > before.len()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_admission_policy_of_the_cluster_that_refuses_the_secret_is_told() {
+    let place = Place::served("policy").await;
+    let policy = Policy::against_secrets_in(&place).await;
+    let controller = TestController::on_still_clock(&place).await;
+    place.apply(key("pump")).await;
+    let told = place.stalled("pump", "AdmissionRefused").await;
+    assert!(
+        told.message.contains("admission policy"),
+        "{}",
+        told.message
+    );
+    policy.delete().await;
+    eventually("the key is issued", || async {
+        controller.later(MINUTES);
+        controller.is_at_rest().await;
+        place.status("pump").await.revision == Some(1)
+    })
+    .await;
+    place.keeps_its_secrets(&[&controller]).await;
+}
+
+/// A policy that refuses every Secret of a namespace.
+struct Policy {
+    name: String,
+    policies: Api<ValidatingAdmissionPolicy>,
+    bindings: Api<ValidatingAdmissionPolicyBinding>,
+}
+
+impl Policy {
+    async fn against_secrets_in(place: &Place) -> Policy {
+        let admin = &place.namespace.admin;
+        let policy = Policy {
+            name: place.name().to_owned(),
+            policies: Api::all(admin.clone()),
+            bindings: Api::all(admin.clone()),
+        };
+        let rule = json!({
+            "apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"], "operations": ["CREATE"],
+        });
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": { "name": policy.name },
+            "spec": {
+                "matchConstraints": { "resourceRules": [rule] },
+                "validations": [{ "expression": "false", "message": "no Secrets here" }],
+            },
+        });
+        apply(
+            &policy.policies,
+            &from_json::<ValidatingAdmissionPolicy>(object),
+        )
+        .await;
+        let here = json!({ "matchLabels": { "kubernetes.io/metadata.name": place.name() } });
+        let binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": { "name": policy.name },
+            "spec": {
+                "policyName": policy.name,
+                "validationActions": ["Deny"],
+                "matchResources": { "namespaceSelector": here },
+            },
+        });
+        apply(
+            &policy.bindings,
+            &from_json::<ValidatingAdmissionPolicyBinding>(binding),
+        )
+        .await;
+        let probe: Secret = from_json(json!({ "metadata": { "name": "probe" } }));
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let refuses = || async { place.secrets.create(&dry, &probe).await.is_err() };
+        eventually("the policy is in effect", refuses).await;
+        policy
+    }
+
+    async fn delete(self) {
+        let params = DeleteParams::default();
+        self.bindings
+            .delete(&self.name, &params)
+            .await
+            .expect("the admin may");
+        self.policies
+            .delete(&self.name, &params)
+            .await
+            .expect("the admin may");
+    }
 }

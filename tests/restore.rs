@@ -189,3 +189,60 @@ async fn a_status_that_comes_back_within_the_grace_is_kept() {
     assert_eq!(controller.metrics.keys_issued.get(), 0);
     place.keeps_its_secrets(&[&controller]).await;
 }
+
+/// Takes something away from the status of an issued `pump`, as nobody but a mistake does.
+async fn damaged(purpose: &str, damage: fn(&mut AccessKey)) -> (Place, TestController) {
+    let place = Place::served(purpose).await;
+    let controller = TestController::on_still_clock(&place).await;
+    place.apply(key("pump")).await;
+    place.ready("pump").await;
+    controller.is_at_rest().await;
+    let mut key = place.key("pump").await;
+    damage(&mut key);
+    let params = PostParams::default();
+    let written = place.keys.replace_status("pump", &params, &key);
+    written.await.expect("the admin may");
+    (place, controller)
+}
+
+#[tokio::test]
+async fn a_status_that_lost_its_verifiers_asks_for_a_rotation() {
+    let (place, controller) = damaged("verifiers", |key| {
+        key.status
+            .iter_mut()
+            .for_each(|status| status.verifiers.clear());
+    })
+    .await;
+    let public = place.status("pump").await.key;
+    let told = place.stalled("pump", "VerifierLost").await;
+    assert!(
+        told.message.contains("rotation.revision"),
+        "{}",
+        told.message
+    );
+    let before = place.delivered("pump").await;
+    place.apply(key("pump").revision(2)).await;
+    // What the Secret holds cannot be told any more, so it is left alone.
+    place.stalled("pump", "SecretExists").await;
+    assert_eq!(place.delivered("pump").await, before);
+    place.delete_secret("pump").await;
+    controller.later(GRACE);
+    let rotated = place.issued("pump", 2).await;
+    fits(&rotated, &place.delivered("pump").await);
+    assert_eq!(place.status("pump").await.key, public);
+    place.keeps_its_secrets(&[&controller]).await;
+}
+
+#[tokio::test]
+async fn a_status_that_is_lost_altogether_makes_another_key_and_leaves_the_secret_alone() {
+    let (place, controller) =
+        damaged("wiped", |key| key.status = Some(AccessKeyStatus::default())).await;
+    place.stalled("pump", "SecretExists").await;
+    let before = place.delivered("pump").await;
+    place.delete_secret("pump").await;
+    controller.later(GRACE);
+    let again = place.ready("pump").await;
+    fits(&again, &place.delivered("pump").await);
+    assert!(accepting(&again, &plaintext(&before)).is_empty());
+    place.keeps_its_secrets(&[&controller]).await;
+}

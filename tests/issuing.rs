@@ -487,3 +487,29 @@ async fn a_publish_whose_answer_is_lost_is_found_and_confirmed() {
 fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("key-{number}")).collect()
 }
+
+#[tokio::test]
+async fn nothing_is_done_on_a_cache_that_is_older_than_the_own_writes() {
+    let place = Place::served("stale").await;
+    let controller = TestController::on_still_clock(&place).await;
+    // The cache shows the key as it was before its commit, until the watch is released.
+    controller.wire.hold_watches_at("update accesskeys/status");
+    place.apply(key("pump")).await;
+    let issued = place.ready("pump").await;
+    for _ in 0..3 {
+        controller.resync(1).await;
+    }
+    assert_eq!(controller.wire.sent(), STRAIGHT);
+    assert_eq!(controller.metrics.hashes.get(), 1);
+
+    // When that lasts, the key is read live.
+    controller.wire.forget();
+    controller.later(Duration::from_secs(5));
+    controller.is_at_rest().await;
+    assert_eq!(controller.wire.sent(), ["get accesskeys"]);
+    controller.wire.release_watches();
+    controller.is_at_rest().await;
+    controller.resync(1).await;
+    assert_eq!(controller.wire.sent(), ["get accesskeys"]);
+    assert_eq!(place.key("pump").await, issued);
+}

@@ -6,10 +6,17 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use keyward::api::EffectiveState;
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use keyward::api::{AccessKey, AccessKeyStatus, Attempt, EffectiveState, Unsettled};
+use keyward::key::{Check, Secret};
+use keyward::verifier::{HashProfile, Verifier};
+use kube::api::PostParams;
 use serde_json::json;
 use support::controller::{GRACE, TestController};
-use support::keys::{Place, accepting, condition, entry, fits, holds, key, plaintext};
+use support::keys::{
+    Place, accepting, condition, entry, fits, holds, key, now, owned_by, plaintext, secret_of,
+};
 use support::wire::Happens;
 
 const STRAIGHT: [&str; 3] = [
@@ -222,7 +229,7 @@ async fn a_suspended_key_waits_and_is_issued_once_it_is_resumed() {
     let place = Place::served("suspended").await;
     let controller = TestController::start(&place).await;
     place.apply(key("pump").suspended()).await;
-    let seen = |key: &keyward::api::AccessKey, status: &keyward::api::AccessKeyStatus| {
+    let seen = |key: &AccessKey, status: &AccessKeyStatus| {
         key.metadata.generation == Some(status.observed_generation)
     };
     let waiting = place.until("pump", "is seen", seen).await.status.unwrap();
@@ -512,4 +519,55 @@ async fn nothing_is_done_on_a_cache_that_is_older_than_the_own_writes() {
     controller.resync(1).await;
     assert_eq!(controller.wire.sent(), ["get accesskeys"]);
     assert_eq!(place.key("pump").await, issued);
+}
+
+#[tokio::test]
+async fn a_secret_that_was_given_up_and_still_arrives_is_swept() {
+    let place = Place::served("swept").await;
+    let controller = TestController::on_still_clock(&place).await;
+    place.apply(key("pump")).await;
+    let issued = place.ready("pump").await;
+    place.delete_secret("pump").await;
+    // As if an earlier attempt's request had been given up, and were carried out only now.
+    let late = Secret::generate().unwrap();
+    let public = issued.status.as_ref().unwrap().key.clone().unwrap();
+    let attempt = Attempt {
+        verifier: Verifier::of(&late, HashProfile::Fleet)
+            .unwrap()
+            .as_str()
+            .to_owned(),
+        check: Check::of(&public, &late).as_str().to_owned(),
+        at: Time(now()),
+    };
+    let mut marked = place.key("pump").await;
+    marked.status.as_mut().unwrap().unsettled = Some(Unsettled {
+        attempts: vec![attempt],
+    });
+    let params = PostParams::default();
+    place
+        .keys
+        .replace_status("pump", &params, &marked)
+        .await
+        .unwrap();
+    let owner = owned_by("pump", issued.metadata.uid.as_deref().unwrap());
+    place
+        .create::<KubeSecret>(secret_of("pump", owner, &public, late.expose()))
+        .await;
+    controller.resync(1).await;
+    controller.is_at_rest().await;
+    place.delivered("pump").await;
+
+    controller.wire.forget();
+    controller.later(GRACE);
+    place.secret_is_gone("pump").await;
+    assert_eq!(controller.wire.count("delete secrets"), 1);
+    // The sweep is done once it finds nothing more.
+    controller.is_at_rest().await;
+    controller.later(Duration::from_secs(60));
+    let swept = place
+        .until("pump", "is settled", |_, status| status.unsettled.is_none())
+        .await;
+    let verifiers = |key: &AccessKey| key.status.as_ref().unwrap().verifiers.clone();
+    assert_eq!(verifiers(&swept), verifiers(&issued));
+    place.keeps_its_secrets(&[&controller]).await;
 }

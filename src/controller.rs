@@ -243,7 +243,7 @@ impl Desk {
         self.report(&ended);
         let wait = self.wait_after(&mut slot, &ended);
         slot.kept = ended.kept;
-        if !slot.is_idle(&ended.key) {
+        if !slot.is_idle(key, &ended.ending) {
             self.put_back(reference, slot);
         }
         Action::requeue(wait)
@@ -361,9 +361,12 @@ impl Slot {
         (*edition == Edition::of(key) && !left.is_zero()).then_some(left)
     }
 
-    fn is_idle(&self, key: &AccessKey) -> bool {
-        let version = status::version(key.metadata.resource_version.as_deref());
+    /// Would a later look do the same without it? Not before the cache shows what the run wrote, nor while a restore
+    /// is waited for, which is counted from the first look.
+    fn is_idle(&self, cached: &AccessKey, ending: &Ending) -> bool {
+        let version = status::version(cached.metadata.resource_version.as_deref());
         !self.backoff.is_failing()
+            && !awaits_restore(ending)
             && version.is_none_or(|version| self.kept.memory.is_idle(version))
     }
 }
@@ -374,6 +377,10 @@ fn has_succeeded(rest: &Rest) -> bool {
         rest.situation,
         Situation::Settled | Situation::Suspended | Situation::Deleted | Situation::VerifierLost
     )
+}
+
+fn awaits_restore(ending: &Ending) -> bool {
+    matches!(ending, Ending::Rested(rest) if rest.situation == Situation::AwaitingRestore)
 }
 
 fn outcome(ending: &Ending) -> Outcome {

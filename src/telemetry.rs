@@ -112,7 +112,8 @@ where
         .with(lines(args.log_format, ansi, writer)))
 }
 
-fn is_within_limits(metadata: &Metadata<'_>) -> bool {
+/// May this be logged at all, whatever level is asked for?
+pub fn is_within_limits(metadata: &Metadata<'_>) -> bool {
     let limit = LIMITS
         .iter()
         .find(|(prefix, _)| is_below(metadata.target(), prefix));

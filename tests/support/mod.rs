@@ -1,6 +1,9 @@
 //! What the tests share. Each test binary uses a part of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod canary;
 pub mod cluster;
 pub mod controller;
+pub mod keys;
 pub mod manifests;
+pub mod wire;

@@ -3,4 +3,6 @@
 
 pub mod cluster;
 pub mod controller;
+pub mod history;
 pub mod manifests;
+pub mod process;

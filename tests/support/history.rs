@@ -12,7 +12,7 @@ use keyward::api::{AccessKey, AccessKeyStatus};
 use keyward::key::{Check, Secret};
 use keyward::verifier::Verifier;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -58,9 +58,14 @@ struct Record {
 impl History {
     /// Records from now on what happens in this namespace.
     pub fn of(namespace: &TestNamespace) -> History {
+        History::as_seen_by(&namespace.admin, &namespace.name)
+    }
+
+    /// The same, by the watches of this client.
+    pub fn as_seen_by(admin: &Client, namespace: &str) -> History {
         let seen: Arc<Mutex<Seen>> = Arc::default();
-        let keys = namespace.api::<AccessKey>(&namespace.admin);
-        let secrets = namespace.api::<KubeSecret>(&namespace.admin);
+        let keys: Api<AccessKey> = Api::namespaced(admin.clone(), namespace);
+        let secrets: Api<KubeSecret> = Api::namespaced(admin.clone(), namespace);
         let watches = [
             record("AccessKeys", keys, Arc::clone(&seen), Seen::saw_key),
             record("Secrets", secrets, Arc::clone(&seen), Seen::saw_secret),

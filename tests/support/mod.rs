@@ -3,4 +3,7 @@
 
 pub mod cluster;
 pub mod controller;
+pub mod history;
+pub mod instance;
 pub mod manifests;
+pub mod process;

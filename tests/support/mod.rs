@@ -7,3 +7,4 @@ pub mod history;
 pub mod instance;
 pub mod manifests;
 pub mod process;
+pub mod wait;

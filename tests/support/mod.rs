@@ -1,10 +1,12 @@
 //! What the tests share. Each test binary uses a part of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod check;
 pub mod cluster;
 pub mod controller;
 pub mod history;
 pub mod instance;
 pub mod manifests;
+pub mod plant;
 pub mod process;
 pub mod wait;

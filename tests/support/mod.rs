@@ -9,4 +9,5 @@ pub mod instance;
 pub mod manifests;
 pub mod plant;
 pub mod process;
+pub mod proxy;
 pub mod wait;

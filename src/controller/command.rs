@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use kube::Config;
 use thiserror::Error;
 use tokio::sync::broadcast;
@@ -23,19 +23,19 @@ use crate::verifier::HashProfile;
 
 /// Issues the secrets that AccessKeys ask for.
 #[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("reach").args(["namespace", "all_namespaces"]).required(true))]
 pub struct ControllerArgs {
     /// Serve this namespace; may be given several times.
     #[arg(
         long,
         value_name = "NS",
         env = "KEYWARD_NAMESPACE",
-        value_delimiter = ',',
-        required_unless_present = "all_namespaces"
+        value_delimiter = ','
     )]
     pub namespace: Vec<String>,
 
     /// Serve all namespaces. Secrets are delivered where deploy/namespace.yaml or deploy/all-namespaces.yaml is applied.
-    #[arg(long, env = "KEYWARD_ALL_NAMESPACES", conflicts_with = "namespace")]
+    #[arg(long, env = "KEYWARD_ALL_NAMESPACES")]
     pub all_namespaces: bool,
 
     /// How dear the hash of a new secret is: fleet (0.4 ms and 1 MiB) or owasp (20 ms and 19 MiB).

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::core::Status;
 use thiserror::Error;
 
+use crate::cause::innermost;
 use crate::key::EntropyError;
 use crate::verifier::HashError;
 
@@ -114,15 +115,6 @@ impl Failure {
             Failure::AdmissionRefused
         }
     }
-}
-
-/// The last cause says what happened ("connection refused"); those around it say that it happened to a client.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// The paths of the fields that are refused, separated by commas; none if the API server names none.

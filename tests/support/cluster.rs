@@ -72,7 +72,12 @@ pub async fn service_account(namespace: &str, name: &str) -> Client {
 
 /// A token of a ServiceAccount, good for an hour.
 async fn token(namespace: &str, name: &str) -> String {
-    let accounts: Api<ServiceAccount> = Api::namespaced(admin().await, namespace);
+    token_from(&admin().await, namespace, name).await
+}
+
+/// The same, from the API server of an admin's client.
+pub async fn token_from(admin: &Client, namespace: &str, name: &str) -> String {
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
     let answer = accounts
         .create_token_request(name, &PostParams::default(), &TokenRequest::default())
         .await
@@ -159,19 +164,15 @@ impl Drop for TestNamespace {
         let name = self.name.clone();
         let delete = async move {
             let namespaces: Api<Namespace> = Api::all(admin().await);
-            namespaces
-                .delete(&name, &DeleteParams::background())
-                .await
-                .ok();
+            let params = DeleteParams::background();
+            let deleted = namespaces.delete(&name, &params);
+            time::timeout(Duration::from_secs(5), deleted).await
         };
         let thread = thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
-            runtime
-                .expect("a runtime")
-                .block_on(time::timeout(Duration::from_secs(5), delete))
-                .ok()
+            runtime.expect("a runtime").block_on(delete).ok()
         });
         thread.join().ok();
     }

@@ -1,0 +1,342 @@
+//! Every version of the AccessKeys and Secrets of a namespace, as an admin's watches deliver them, and what must hold
+//! of them whatever happened to the controller.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::stream::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use keyward::api::{AccessKey, AccessKeyStatus};
+use keyward::key::{Check, Secret};
+use keyward::verifier::Verifier;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::cluster::TestNamespace;
+
+/// Records until it goes out of scope.
+pub struct History {
+    seen: Arc<Mutex<Seen>>,
+    watches: [JoinHandle<()>; 2],
+}
+
+/// What was recorded.
+#[derive(Default)]
+pub struct Seen {
+    /// The AccessKeys as they are now, by name.
+    pub keys: BTreeMap<String, AccessKey>,
+    /// The Secrets as they are now, by name.
+    pub secrets: BTreeMap<String, KubeSecret>,
+    /// How many versions of either were recorded.
+    pub versions: u64,
+    /// How many of them were versions of an AccessKey with a status.
+    pub statuses: u64,
+    /// Issues that took more than one attempt, by AccessKey and revision.
+    pub repeated: BTreeSet<(String, i32)>,
+    /// AccessKeys that were marked for a sweep.
+    pub marked: BTreeSet<String>,
+    /// Secrets that a sweep took back.
+    pub taken_back: u64,
+    records: HashMap<String, Record>,
+    lists: HashMap<&'static str, u32>,
+    violations: Vec<String>,
+}
+
+/// What was seen of one AccessKey, by its uid.
+#[derive(Default)]
+struct Record {
+    key: Option<String>,
+    accepted: BTreeMap<i32, String>,
+    delivered: HashSet<(String, String)>,
+}
+
+impl History {
+    /// Records from now on what happens in this namespace.
+    pub fn of(namespace: &TestNamespace) -> History {
+        History::as_seen_by(&namespace.admin, &namespace.name)
+    }
+
+    /// The same, by the watches of this client.
+    pub fn as_seen_by(admin: &Client, namespace: &str) -> History {
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let keys: Api<AccessKey> = Api::namespaced(admin.clone(), namespace);
+        let secrets: Api<KubeSecret> = Api::namespaced(admin.clone(), namespace);
+        let watches = [
+            record("AccessKeys", keys, Arc::clone(&seen), Seen::saw_key),
+            record("Secrets", secrets, Arc::clone(&seen), Seen::saw_secret),
+        ];
+        History { seen, watches }
+    }
+
+    /// What is known so far. Not to be held over an await.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until this holds of what is known.
+    pub async fn until(&self, what: &str, patience: Duration, holds: impl Fn(&Seen) -> bool) {
+        let begin = Instant::now();
+        while !holds(&self.seen()) {
+            let late = begin.elapsed() > patience;
+            assert!(!late, "not in time: {what}: {}", self.seen().summary());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until as many AccessKeys as there shall be are ready, each at the revision that its spec asks for, with
+    /// nothing under way and no sweep due.
+    pub async fn until_done(&self, keys: usize, patience: Duration) {
+        let done = |seen: &Seen| seen.keys.len() == keys && seen.keys.values().all(is_done);
+        self.until("every key is done", patience, done).await;
+    }
+
+    /// Panics unless what must always hold held of every version, and what must hold at the end holds.
+    pub fn is_sound(&self) {
+        let seen = self.seen();
+        let mut violations = seen.violations.clone();
+        violations.extend(seen.false_acceptances());
+        violations.extend(seen.keys.values().filter_map(|key| seen.unsound(key)));
+        violations.extend(seen.orphans());
+        let different: HashSet<_> = seen.keys.values().map(public).collect();
+        if different.len() != seen.keys.len() {
+            violations.push("two AccessKeys have one key".to_owned());
+        }
+        let total = violations.len();
+        violations.truncate(10);
+        assert!(total == 0, "{total} violations: {violations:#?}");
+    }
+
+    /// How many secrets were accepted, one after the other.
+    pub fn issues(&self) -> usize {
+        let seen = self.seen();
+        let records = seen.records.values();
+        records.map(|record| record.accepted.len()).sum()
+    }
+
+    /// Every plaintext that stood in a Secret.
+    pub fn plaintexts(&self) -> Vec<String> {
+        let seen = self.seen();
+        let delivered = seen.records.values().flat_map(|record| &record.delivered);
+        delivered.map(|(_, secret)| secret.clone()).collect()
+    }
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.watches.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn record<K>(
+    what: &'static str,
+    api: Api<K>,
+    seen: Arc<Mutex<Seen>>,
+    saw: fn(&mut Seen, K, bool),
+) -> JoinHandle<()>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let watch = watcher(api, watcher::Config::default());
+    tokio::spawn(async move {
+        let mut events = watch.into_stream().boxed();
+        while let Some(event) = events.next().await {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match event {
+                Ok(Event::InitApply(object) | Event::Apply(object)) => saw(&mut seen, object, true),
+                Ok(Event::Delete(object)) => saw(&mut seen, object, false),
+                Ok(Event::Init) => {
+                    let lists = seen.lists.entry(what).or_default();
+                    *lists += 1;
+                    // What happened before a list and after the watch before it was not seen.
+                    let gap = (*lists > 1).then(|| format!("the record of {what} has a gap"));
+                    seen.violations.extend(gap);
+                }
+                Ok(Event::InitDone) => {}
+                Err(error) => seen
+                    .violations
+                    .push(format!("cannot record {what}: {error}")),
+            }
+        }
+    })
+}
+
+impl Seen {
+    fn saw_key(&mut self, key: AccessKey, exists: bool) {
+        self.versions += 1;
+        let name = key.name_any();
+        if let Some(status) = &key.status {
+            self.statuses += 1;
+            self.saw_status(&name, &key.uid().expect("a uid"), status);
+        }
+        if exists {
+            self.keys.insert(name, key);
+        } else {
+            self.keys.remove(&name);
+        }
+    }
+
+    fn saw_status(&mut self, name: &str, uid: &str, status: &AccessKeyStatus) {
+        let record = self.records.entry(uid.to_owned()).or_default();
+        if record.key.is_some() && record.key != status.key {
+            let (before, after) = (&record.key, &status.key);
+            self.violations
+                .push(format!("{name}: key {before:?} became {after:?}"));
+        }
+        record.key.clone_from(&status.key);
+        for known in &status.verifiers {
+            let (revision, verifier) = (known.revision, known.verifier.clone());
+            let before = record.accepted.insert(revision, verifier.clone());
+            if before.is_some_and(|before| before != verifier) {
+                self.violations.push(format!(
+                    "{name}: two secrets were accepted for revision {revision}"
+                ));
+            }
+        }
+        if let Some(issuance) = &status.issuance
+            && issuance.attempts.len() > 1
+        {
+            self.repeated.insert((name.to_owned(), issuance.revision));
+        }
+        if status.unsettled.is_some() {
+            self.marked.insert(name.to_owned());
+        }
+    }
+
+    fn saw_secret(&mut self, secret: KubeSecret, exists: bool) {
+        self.versions += 1;
+        let name = secret.name_any();
+        let Some(owner) = owner(&secret) else {
+            self.violations.push(format!("Secret {name} has no owner"));
+            return;
+        };
+        let delivered = (entry(&secret, "key"), entry(&secret, "secret"));
+        self.records
+            .entry(owner)
+            .or_default()
+            .delivered
+            .insert(delivered);
+        if exists {
+            self.secrets.insert(name, secret);
+        } else {
+            self.taken_back += 1;
+            self.secrets.remove(&name);
+        }
+    }
+
+    /// Verifiers that were accepted although no Secret ever held what they accept.
+    fn false_acceptances(&self) -> Vec<String> {
+        let records = self.records.iter().filter(|(_, record)| {
+            let mut verifiers = record.accepted.values();
+            !verifiers.all(|verifier| {
+                let fits = |(_, secret): &(String, String)| accepts(verifier, secret);
+                record.delivered.iter().any(fits)
+            })
+        });
+        records
+            .map(|(uid, _)| format!("{uid}: a secret was accepted that was never delivered"))
+            .collect()
+    }
+
+    /// What is wrong with an AccessKey that should be done.
+    fn unsound(&self, key: &AccessKey) -> Option<String> {
+        let name = key.name_any();
+        let status = key.status.clone().unwrap_or_default();
+        let wrong = |what: &str| Some(format!("{name}: {what}: {status:?}"));
+        if !is_done(key) {
+            return wrong("is not done");
+        }
+        let [accepted] = status.verifiers.as_slice() else {
+            return wrong("does not accept exactly one secret");
+        };
+        let Some(secret) = self.secrets.get(&name) else {
+            return wrong("has no Secret");
+        };
+        let plaintext = entry(secret, "secret");
+        if !accepts(&accepted.verifier, &plaintext) {
+            return wrong("does not accept what its Secret holds");
+        }
+        let public = status.key.clone().unwrap_or_default();
+        let parsed = Secret::parse(&plaintext).ok()?;
+        if accepted.check.as_deref() != Some(Check::of(&public, &parsed).as_str()) {
+            return wrong("has the wrong check");
+        }
+        if entry(secret, "key") != public {
+            return wrong("is not the key of its Secret");
+        }
+        if owner(secret) != key.uid() {
+            return wrong("does not own its Secret");
+        }
+        if status.secret.as_ref().map(|delivery| &delivery.uid) != secret.uid().as_ref() {
+            return wrong("names another Secret");
+        }
+        None
+    }
+
+    fn orphans(&self) -> Vec<String> {
+        let names = self.secrets.keys();
+        names
+            .filter(|name| !self.keys.contains_key(*name))
+            .map(|name| format!("Secret {name} has no AccessKey"))
+            .collect()
+    }
+
+    /// How far it has come.
+    pub fn summary(&self) -> String {
+        let done = self.keys.values().filter(|key| is_done(key)).count();
+        let left = self.keys.values().find(|key| !is_done(key));
+        let left = left.map(|key| (key.name_any(), &key.spec.rotation, &key.status));
+        format!(
+            "{done} of {} keys are done, {} issues took several attempts, {} keys were marked for a sweep, {} Secrets \
+             were taken back; one that is not done: {left:#?}",
+            self.keys.len(),
+            self.repeated.len(),
+            self.marked.len(),
+            self.taken_back,
+        )
+    }
+}
+
+/// Is all issued that its spec asks for, confirmed, and swept?
+pub fn is_done(key: &AccessKey) -> bool {
+    let Some(status) = &key.status else {
+        return false;
+    };
+    let is = |type_: &str| {
+        let condition = status.conditions.iter().find(|c| c.type_ == type_);
+        condition.is_some_and(|condition| condition.status == "True")
+    };
+    key.metadata.generation == Some(status.observed_generation)
+        && status.rotation_requested == Some(key.spec.rotation.revision)
+        && is("Ready")
+        && !is("Reconciling")
+        && !is("Stalled")
+        && status.issuance.is_none()
+        && status.unsettled.is_none()
+}
+
+fn accepts(verifier: &str, secret: &str) -> bool {
+    match (Verifier::parse(verifier), Secret::parse(secret)) {
+        (Ok(verifier), Ok(secret)) => verifier.verifies(&secret),
+        _ => false,
+    }
+}
+
+fn public(key: &AccessKey) -> Option<&String> {
+    key.status.as_ref()?.key.as_ref()
+}
+
+fn owner(secret: &KubeSecret) -> Option<String> {
+    let owners = secret.metadata.owner_references.as_ref()?;
+    owners.first().map(|owner| owner.uid.clone())
+}
+
+fn entry(secret: &KubeSecret, name: &str) -> String {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(name));
+    let text = bytes.and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
+    text.unwrap_or_default().to_owned()
+}

@@ -8,7 +8,9 @@
 //! pure. [`run`] takes the steps. This file watches, queues, and is the only place that logs, counts and sends Events.
 
 pub mod backoff;
+pub mod command;
 pub mod delivery;
+pub mod devices;
 pub mod events;
 pub mod failure;
 pub mod hasher;

@@ -42,6 +42,7 @@ fn access_keys() -> Result<Value, RenderError> {
 fn definition(crd: CustomResourceDefinition) -> Result<Value, RenderError> {
     let mut crd = serde_json::to_value(crd)?;
     drop_nullable(&mut crd);
+    join_lines(&mut crd);
     Ok(crd)
 }
 
@@ -56,6 +57,21 @@ fn drop_nullable(schema: &mut Value) {
             fields.values_mut().for_each(drop_nullable);
         }
         Value::Array(items) => items.iter_mut().for_each(drop_nullable),
+        _ => {}
+    }
+}
+
+/// Doc comments are wrapped for the source; `kubectl explain` wraps for the terminal.
+fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                let paragraphs: Vec<_> = text.split("\n\n").map(|p| p.replace('\n', " ")).collect();
+                *text = paragraphs.join("\n\n");
+            }
+            fields.values_mut().for_each(join_lines);
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
         _ => {}
     }
 }

@@ -49,8 +49,8 @@ impl<'a> Claim<'a> {
         })
     }
 
-    /// Whether this claim stands and the other, to the same ID, does not: the older Device wins, and
-    /// of two from the same second the one whose name sorts first.
+    /// Whether this claim stands and the other, to the same ID, does not: the older Device wins,
+    /// and of two from the same second the one whose name sorts first.
     pub fn beats(&self, other: &Claim<'_>) -> bool {
         (self.created.as_second(), self.name) < (other.created.as_second(), other.name)
     }

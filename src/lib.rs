@@ -1,6 +1,8 @@
 //! Keyward: device access keys for Kubernetes.
 
+pub mod admin;
 pub mod api;
+pub mod check;
 pub mod clock;
 pub mod conditions;
 pub mod controller;
@@ -9,4 +11,6 @@ pub mod devices;
 pub mod key;
 pub mod metrics;
 pub mod policy;
+pub mod shutdown;
+pub mod telemetry;
 pub mod verifier;

@@ -173,10 +173,10 @@ pub struct Rotation {
     /// How long the previous secret stays valid after a rotation: `24h` by default, `0s` to
     /// `2160h`. Whole numbers with the units `h`, `m`, `s` and `ms`; for 90 days write `2160h`.
     #[serde(default = "default_overlap")]
-    #[x_kube(validation = Rule::new(
-        "!self.matches('^([0-9]{1,7}(h|m|s|ms)){1,4}$') \
-         || (duration(self) >= duration('0s') && duration(self) <= duration('2160h'))"
-    )
+    #[x_kube(validation = Rule::new(&format!(
+        "!self.matches('{}') || duration(self) <= duration('2160h')",
+        super::duration::SHAPE
+    ))
     .message("rotation.overlap must be between 0s and 2160h (90 days)"))]
     pub overlap: GoDuration,
 }

@@ -56,6 +56,9 @@ use super::schema;
     .field_path(".spec.deviceId")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.gateway) || self.class == 'Peripheral'")
+    .message("gateway is only for class Peripheral: remove it, or set class: Peripheral")
+    .field_path(".gateway"))]
 pub struct DeviceSpec {
     /// The device's ID, as it presents it: 1 to 64 letters, digits, `_` and `-`. The object's name
     /// by default. Immutable. Of two Devices with one ID the older counts.

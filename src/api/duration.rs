@@ -14,6 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GoDuration(pub Duration);
 
+/// What the schema admits; as few digits as 2160h takes in each unit, since CEL gives no answer at
+/// all for a duration of 300 years.
+pub(super) const SHAPE: &str = "^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,7}s|[0-9]{1,10}ms){1,4}$";
+
 /// The duration is not a series of whole numbers with units.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("not a duration: write whole numbers with the units h, m, s or ms, such as 24h or 1h30m")]
@@ -101,7 +105,11 @@ impl JsonSchema for GoDuration {
         json_schema!({
             "type": "string",
             "maxLength": 32,
-            "pattern": "^([0-9]{1,7}(h|m|s|ms)){1,4}$",
+            "x-kubernetes-validations": [{
+                "rule": format!("self.matches('{SHAPE}')"),
+                "message": "a duration is whole numbers with the units h, m, s or ms, such as 24h \
+                            or 1h30m; for 90 days write 2160h",
+            }],
         })
     }
 }

@@ -105,7 +105,8 @@ pub struct Attempt {
     #[schemars(length(max = 512))]
     pub verifier: String,
 
-    /// 8 hex digits of a SHA-256 over key and secret: most wrong secrets are told by it, at once.
+    /// The first 8 hex digits of a SHA-256 over key and secret: nearly every wrong secret is
+    /// refused by it, without running argon2id.
     #[schemars(length(max = 64))]
     pub check: String,
 
@@ -125,7 +126,8 @@ pub struct AcceptedVerifier {
     #[schemars(length(max = 512))]
     pub verifier: String,
 
-    /// 8 hex digits of a SHA-256 over key and secret: most wrong secrets are told by it, at once.
+    /// The first 8 hex digits of a SHA-256 over key and secret: nearly every wrong secret is
+    /// refused by it, without running argon2id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub check: Option<String>,

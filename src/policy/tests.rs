@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::verifier::HashProfile;
+use crate::api::Restrictions;
+use crate::verifier::{HashProfile, Verifier};
 
 const KEY: &str = "kwk_0123456789abcdefghjkmnpqrs";
 const DEVICE: &str = "pump-1";

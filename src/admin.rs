@@ -1,0 +1,276 @@
+//! The admin listener: `/livez`, `/readyz` and `/metrics`.
+//!
+//! `/livez` says that the process answers, and no more. It is answered by the same runtime that does
+//! the work, so a runtime that is stuck fails it and is restarted. An API server that is away does
+//! not: a restart would not bring it back, and would lose what the process has in hand.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tracing::info;
+
+/// Opens the admin listener; port 0 takes a free one. The address in use is logged, and written to
+/// `address_file` if there is one.
+///
+/// # Errors
+/// When the address cannot be listened on, or the file not be written.
+pub async fn listen(
+    address: SocketAddr,
+    address_file: Option<&Path>,
+) -> Result<TcpListener, ListenError> {
+    let refused = |cause| ListenError::Bind { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let admin = listener.local_addr().map_err(refused)?;
+    info!(address = %admin, "admin listener: /livez, /readyz, /metrics");
+    if let Some(file) = address_file {
+        Addresses { admin }.write(file)?;
+    }
+    Ok(listener)
+}
+
+/// Answers until `shutdown` resolves. What is being answered then is cut off: it is a probe or a
+/// scrape, and neither may hold up the end of the process.
+pub async fn serve(
+    listener: TcpListener,
+    readiness: Readiness,
+    registry: Registry,
+    shutdown: impl Future<Output = ()>,
+) {
+    let routes = Router::new()
+        .route("/livez", get("ok\n"))
+        .route("/readyz", get(readyz).with_state(readiness))
+        .route("/metrics", get(metrics).with_state(Arc::new(registry)));
+    tokio::select! {
+        served = axum::serve(listener, routes) => if let Err(error) = served {
+            tracing::error!("the admin listener failed: {error}");
+        },
+        () = shutdown => {}
+    }
+}
+
+/// Why the admin listener cannot be opened.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// The address is in use, say.
+    #[error("cannot listen on {address} (--admin-listen): {cause}")]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The address file cannot be written.
+    #[error("cannot write {} (--address-file): {cause}", file.display())]
+    AddressFile {
+        /// What was asked for.
+        file: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// What has to happen before the process is ready; clones are the same list. Name it all before
+/// [`serve`]: with nothing on the list, the process is ready.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<Vec<Flag>>>);
+
+impl Readiness {
+    /// Puts `what` on the list, in words that complete "waiting until ...".
+    pub fn waits_for(&self, what: &'static str) -> Flag {
+        let flag = Flag {
+            what,
+            is_set: Arc::default(),
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(flag.clone());
+        flag
+    }
+
+    /// What is still missing, in the order it was named.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let flags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unset = flags.iter().filter(|flag| !flag.is_set());
+        unset.map(|flag| flag.what).collect()
+    }
+}
+
+/// One thing that [`Readiness`] waits for.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    what: &'static str,
+    is_set: Arc<AtomicBool>,
+}
+
+impl Flag {
+    /// It has happened.
+    pub fn set(&self) {
+        self.is_set.store(true, Ordering::Release);
+    }
+
+    fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Acquire)
+    }
+}
+
+/// The addresses that the process listens on.
+#[derive(Debug, Serialize)]
+struct Addresses {
+    admin: SocketAddr,
+}
+
+impl Addresses {
+    fn write(&self, file: &Path) -> Result<(), ListenError> {
+        self.replace(file)
+            .map_err(|cause| ListenError::AddressFile {
+                file: file.to_owned(),
+                cause,
+            })
+    }
+
+    /// Whoever waits for the file to appear never reads half of it.
+    fn replace(&self, file: &Path) -> io::Result<()> {
+        let mut draft = file.as_os_str().to_owned();
+        draft.push(format!(".{}", std::process::id()));
+        let mut json = serde_json::to_vec(self)?;
+        json.push(b'\n');
+        std::fs::File::create(&draft)?.write_all(&json)?;
+        std::fs::rename(&draft, file)
+    }
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, String) {
+    let missing = readiness.missing();
+    if missing.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let sentence = format!("Not ready: waiting until {}.\n", missing.join(" and "));
+    (StatusCode::SERVICE_UNAVAILABLE, sentence)
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let mut text = String::new();
+    let status = match encode(&mut text, &registry) {
+        Ok(()) => StatusCode::OK,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, [(CONTENT_TYPE, OPEN_METRICS)], text)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::shutdown::Shutdown;
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    #[tokio::test]
+    async fn not_ready_until_everything_named_has_happened() {
+        let readiness = Readiness::default();
+        let keys = readiness.waits_for("AccessKeys are listed");
+        let devices = readiness.waits_for("Devices are listed");
+        let (address, _trigger) = start(readiness).await;
+
+        let both = "Not ready: waiting until AccessKeys are listed and Devices are listed.";
+        assert!(ask(address, "/readyz").await.contains(both));
+        keys.set();
+        let answer = ask(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains("waiting until Devices are listed."));
+        devices.set();
+        assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn alive_and_measured_before_it_is_ready() {
+        let readiness = Readiness::default();
+        let _never = readiness.waits_for("the end of time comes");
+        let (address, _trigger) = start(readiness).await;
+
+        assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
+        let answer = ask(address, "/metrics").await;
+        assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"));
+        assert!(answer.contains("\nkeyward_hashes_total 0\n"), "{answer}");
+        assert!(answer.trim_end().ends_with("# EOF"));
+    }
+
+    #[tokio::test]
+    async fn ends_although_a_client_stays_connected() {
+        let (listener, (trigger, shutdown)) =
+            (listen(ANY, None).await.unwrap(), Shutdown::manual());
+        let address = listener.local_addr().unwrap();
+        let (_, registry) = Metrics::new();
+        let served = tokio::spawn(serve(listener, Readiness::default(), registry, shutdown));
+        let _idle = TcpStream::connect(address).await.unwrap();
+        trigger.pull();
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named() {
+        let first = listen(ANY, None).await.unwrap();
+        let taken = first.local_addr().unwrap();
+        let error = listen(taken, None).await.unwrap_err().to_string();
+        let beginning = format!("cannot listen on {taken} (--admin-listen): ");
+        assert!(error.starts_with(&beginning), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_address_in_use_is_written_to_a_file() {
+        let folder = std::env::temp_dir().join(format!("keyward-admin-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("addresses.json");
+        let listener = listen(ANY, Some(&file)).await.unwrap();
+
+        let text = std::fs::read_to_string(&file).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(text, format!("{{\"admin\":\"{address}\"}}\n"));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+
+        let nowhere = folder.join("missing/addresses.json");
+        let error = listen(ANY, Some(&nowhere)).await.unwrap_err().to_string();
+        assert!(
+            error.contains("missing/addresses.json (--address-file)"),
+            "{error}"
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    async fn start(readiness: Readiness) -> (SocketAddr, crate::shutdown::Trigger) {
+        let listener = listen(ANY, None).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (trigger, shutdown) = Shutdown::manual();
+        let (_, registry) = Metrics::new();
+        tokio::spawn(serve(listener, readiness, registry, shutdown));
+        (address, trigger)
+    }
+
+    async fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}

@@ -1,0 +1,329 @@
+//! `keyward check`: would a gateway admit this device, with this key and secret?
+//!
+//! The answer comes from the live objects, by the function that gateways use ([`crate::policy`]).
+//! The secret is read from standard input, or asked for at a terminal: arguments and environment
+//! variables can be read by other processes, and end up in histories.
+//!
+//! | exit code | standard output | standard error |
+//! |---|---|---|
+//! | 0 | `Allow` | |
+//! | 1 | `Deny: ` and the reason | |
+//! | 2 | | what keeps it from telling, and what to change |
+//!
+//! Two AccessKeys can have one key only if somebody wrote to a status. Then either may be the
+//! forged one, so the answer is neither: exit code 2, naming both.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use crate::api::{AccessKey, Device};
+use crate::devices::{Claim, elect};
+use crate::key::Secret;
+use crate::policy::{Decision, DeviceRecord, KeyRecord, Presented, Reason, UnreadableKey, decide};
+
+mod problem;
+
+use problem::CannotTell;
+
+/// Tells whether a gateway would admit a device with this key and a secret, which is read from
+/// standard input. Exit code 0: Allow; 1: Deny; 2: it cannot tell.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The namespace of the access key and the device.
+    #[arg(long, env = "KEYWARD_NAMESPACE", value_name = "NS", value_parser = namespace_name)]
+    pub namespace: String,
+
+    /// The device ID.
+    #[arg(long, env = "KEYWARD_DEVICE", value_name = "ID")]
+    pub device: String,
+
+    /// The key, the public part of the access key; the secret is read from standard input.
+    #[arg(long, env = "KEYWARD_KEY", value_name = "KEY")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub key: String,
+}
+
+/// Answers on standard output and standard error, and by the exit code.
+///
+/// `client` is awaited once the secret was read. It must not retry by itself
+/// (`Config::default_retry`): each call has 10 seconds.
+pub async fn run<E: Display>(
+    args: CheckArgs,
+    client: impl Future<Output = Result<Client, E>>,
+) -> ExitCode {
+    let answer = answer(&args, read_secret, client).await;
+    report(answer, &args.key, &mut io::stdout(), &mut io::stderr())
+}
+
+async fn answer<E: Display>(
+    args: &CheckArgs,
+    read_secret: impl FnOnce() -> Result<Zeroizing<String>, CannotTell>,
+    client: impl Future<Output = Result<Client, E>>,
+) -> Result<Decision, CannotTell> {
+    refuse_secrets_in_arguments(args)?;
+    let secret = read_secret()?;
+    let presented = Presented {
+        device_id: &args.device,
+        secret: &secret,
+    };
+    if is_malformed(&presented) {
+        return Ok(Decision::Deny(Reason::Malformed));
+    }
+    let client = client
+        .await
+        .map_err(|error| CannotTell::Client(error.to_string()))?;
+    Cluster {
+        client,
+        namespace: &args.namespace,
+        deadline: DEADLINE,
+    }
+    .decide(&args.key, &presented)
+    .await
+}
+
+fn report(
+    answer: Result<Decision, CannotTell>,
+    key: &str,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> ExitCode {
+    // The exit code is the answer, also where nobody reads the words.
+    let (code, _) = match answer {
+        Ok(Decision::Allow(_)) => (ALLOW, writeln!(out, "Allow")),
+        Ok(Decision::Deny(reason)) => (DENY, writeln!(out, "Deny: {reason}")),
+        Ok(Decision::Unavailable) => (CANNOT_TELL, writeln!(err, "{}", under_way(key))),
+        Err(problem) => (CANNOT_TELL, writeln!(err, "{problem}")),
+    };
+    ExitCode::from(code)
+}
+
+/// The live objects of one namespace.
+struct Cluster<'a> {
+    client: Client,
+    namespace: &'a str,
+    deadline: Duration,
+}
+
+impl Cluster<'_> {
+    async fn decide(&self, key: &str, presented: &Presented<'_>) -> Result<Decision, CannotTell> {
+        let record = self.access_key(key).await?;
+        let device = self.device(presented.device_id).await?;
+        let now = Timestamp::now();
+        Ok(decide(
+            record.as_ref(),
+            device.as_ref(),
+            presented,
+            now,
+            |accepted, secret| accepted.verifier.verifies(secret),
+        ))
+    }
+
+    async fn access_key(&self, key: &str) -> Result<Option<KeyRecord>, CannotTell> {
+        let mut found = self.list::<AccessKey>("status.key", key).await?;
+        found.retain(|object| is_live(object) && object.data["status"]["key"] == key);
+        let Some(object) = found.pop() else {
+            return Ok(None);
+        };
+        if !found.is_empty() {
+            found.push(object);
+            return Err(CannotTell::Conflict(found.iter().map(name_of).collect()));
+        }
+        let access_key: AccessKey = read(&object)?;
+        KeyRecord::of(&access_key)
+            .map_err(|error: UnreadableKey| unreadable::<AccessKey>(&object, error))
+    }
+
+    async fn device(&self, id: &str) -> Result<Option<DeviceRecord>, CannotTell> {
+        let mut found = self.list::<Device>("spec.deviceId", id).await?;
+        // One that leaves the field out has its name for an ID.
+        found.extend(self.get::<Device>(id).await?);
+        found.retain(is_live);
+        let winners = elect(found.iter().map(claim));
+        let Some(winner) = winners.get(id) else {
+            return Ok(None);
+        };
+        let object = found
+            .iter()
+            .find(|object| object.metadata.name.as_deref() == Some(winner.name));
+        object
+            .map(|object| read::<Device>(object).map(|device| DeviceRecord::of(&device)))
+            .transpose()
+    }
+
+    /// The objects come as they are, so that one that cannot be read does not hide the others.
+    fn objects<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(
+            self.client.clone(),
+            self.namespace,
+            &ApiResource::erase::<K>(&()),
+        )
+    }
+
+    async fn list<K: Resource<DynamicType = ()>>(
+        &self,
+        field: &str,
+        value: &str,
+    ) -> Result<Vec<DynamicObject>, CannotTell> {
+        let params = ListParams::default().fields(&format!("{field}={}", escape(value)));
+        Ok(self
+            .call::<K, _>(self.objects::<K>().list(&params))
+            .await?
+            .items)
+    }
+
+    async fn get<K: Resource<DynamicType = ()>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, CannotTell> {
+        self.call::<K, _>(self.objects::<K>().get_opt(name)).await
+    }
+
+    async fn call<K: Resource<DynamicType = ()>, T>(
+        &self,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, CannotTell> {
+        let what = format!(
+            "{}.{} in namespace {:?}",
+            K::plural(&()),
+            K::group(&()),
+            self.namespace
+        );
+        match timeout(self.deadline, request).await {
+            Ok(answer) => answer.map_err(|error| CannotTell::because(what, error)),
+            Err(_) => Err(CannotTell::Late {
+                what,
+                limit: self.deadline,
+            }),
+        }
+    }
+}
+
+fn read<K: Resource<DynamicType = ()> + DeserializeOwned>(
+    object: &DynamicObject,
+) -> Result<K, CannotTell> {
+    object
+        .clone()
+        .try_parse()
+        .map_err(|error| unreadable::<K>(object, error))
+}
+
+fn unreadable<K: Resource<DynamicType = ()>>(
+    object: &DynamicObject,
+    error: impl Display,
+) -> CannotTell {
+    CannotTell::Unreadable {
+        kind: K::kind(&()).into_owned(),
+        name: name_of(object),
+        error: error.to_string(),
+    }
+}
+
+fn under_way(key: &str) -> String {
+    format!(
+        "a secret of the key {key} is being issued right now, and this is it: try again in a few \
+         seconds, and if that does not help see the conditions of its AccessKey"
+    )
+}
+
+/// An object that is being deleted counts as deleted.
+fn is_live(object: &DynamicObject) -> bool {
+    object.metadata.deletion_timestamp.is_none()
+}
+
+fn name_of(object: &DynamicObject) -> String {
+    object.metadata.name.clone().unwrap_or_default()
+}
+
+fn claim(object: &DynamicObject) -> Claim<'_> {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let created = object.metadata.creation_timestamp.as_ref();
+    Claim {
+        created: created.map_or(Timestamp::MAX, |time| time.0),
+        name,
+        id: object.data["spec"]["deviceId"].as_str().unwrap_or(name),
+    }
+}
+
+/// In a field selector `,`, `=` and `\` mean something.
+fn escape(value: &str) -> String {
+    value
+        .replace('\\', r"\\")
+        .replace(',', r"\,")
+        .replace('=', r"\=")
+}
+
+fn is_malformed(presented: &Presented<'_>) -> bool {
+    let without_objects = decide(None, None, presented, Timestamp::UNIX_EPOCH, |_, _| false);
+    without_objects == Decision::Deny(Reason::Malformed)
+}
+
+fn refuse_secrets_in_arguments(args: &CheckArgs) -> Result<(), CannotTell> {
+    for (flag, value) in [("key", &args.key), ("device", &args.device)] {
+        if Secret::parse(value).is_ok() {
+            return Err(CannotTell::SecretInArgument(flag));
+        }
+    }
+    Ok(())
+}
+
+fn read_secret() -> Result<Zeroizing<String>, CannotTell> {
+    if io::stdin().is_terminal() {
+        let typed = rpassword::prompt_password("Secret: ")?;
+        return one_line(Zeroizing::new(typed.into_bytes()));
+    }
+    // The full capacity at once: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_INPUT));
+    io::stdin()
+        .lock()
+        .take(MAX_INPUT as u64)
+        .read_to_end(&mut bytes)?;
+    one_line(bytes)
+}
+
+fn one_line(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, CannotTell> {
+    let text =
+        str::from_utf8(&bytes).map_err(|_| CannotTell::NotOneLine("something else than text"))?;
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err(CannotTell::NotOneLine("nothing"));
+    }
+    if line.contains('\n') {
+        return Err(CannotTell::NotOneLine("more than one line"));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+/// A namespace's name ends up in a path.
+fn namespace_name(text: &str) -> Result<String, &'static str> {
+    let lawful = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=63).contains(&text.len()) && text.bytes().all(lawful) {
+        Ok(text.to_owned())
+    } else {
+        Err("a namespace's name has 1 to 63 lower-case letters, digits and '-'")
+    }
+}
+
+const ALLOW: u8 = 0;
+const DENY: u8 = 1;
+const CANNOT_TELL: u8 = 2;
+
+/// For each call to the API server.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Bytes of standard input that are looked at. What is longer is no secret, and is refused as such.
+const MAX_INPUT: usize = 4096;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! What keeps the command from telling.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why there is no answer, and what to change.
+#[derive(Debug, Error)]
+pub enum CannotTell {
+    #[error(
+        "the value of --{0} is a secret, which others may have seen now: rotate it, and pass it \
+         on standard input only"
+    )]
+    SecretInArgument(&'static str),
+    #[error("cannot read the secret from standard input: {0}")]
+    Input(#[from] io::Error),
+    #[error(
+        "cannot read the secret from standard input: it holds {0}; pass one line, such as \
+         `printf %s \"$SECRET\" |`"
+    )]
+    NotOneLine(&'static str),
+    #[error(
+        "cannot make a client for the API server: {0}; set KUBECONFIG to a file that names one"
+    )]
+    Client(String),
+    #[error(
+        "the API server did not answer within {limit:?} when asked for {what}: check that it runs \
+         and that KUBECONFIG names the right one"
+    )]
+    Late { what: String, limit: Duration },
+    #[error(
+        "cannot reach the API server to ask for {what}: {error}; check that it runs and that \
+         KUBECONFIG names the right one"
+    )]
+    Unreachable {
+        what: String,
+        error: Box<kube::Error>,
+    },
+    #[error(
+        "the API server does not accept the credentials it was asked for {what} with: log in \
+         again, or set KUBECONFIG"
+    )]
+    Unauthorized { what: String },
+    #[error(
+        "the API server refuses to give {what}: ask for a role with the verbs get and list on \
+         accesskeys and devices of keyward.dev"
+    )]
+    Forbidden { what: String },
+    #[error(
+        "the API server does not know {what}, or not the field they are looked up by: apply the \
+         crds/ of this version"
+    )]
+    NoDefinition { what: String },
+    #[error("the API server cannot give {what} now: {message}; try again once it is in order")]
+    Refused { what: String, message: String },
+    #[error("cannot read {kind} {name:?}: {error}; correct it, or apply the crds/ of this version")]
+    Unreadable {
+        kind: String,
+        name: String,
+        error: String,
+    },
+    #[error(
+        "AccessKeys {0:?} have the same key, of which at most one can be genuine: delete the \
+         forged ones"
+    )]
+    Conflict(Vec<String>),
+}
+
+impl CannotTell {
+    /// Why the API server did not give `what`.
+    pub fn because(what: String, error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => match status.code {
+                401 => Self::Unauthorized { what },
+                403 => Self::Forbidden { what },
+                400 | 404 => Self::NoDefinition { what },
+                _ => Self::Refused {
+                    what,
+                    message: status.message,
+                },
+            },
+            error => Self::Unreachable {
+                what,
+                error: Box::new(error),
+            },
+        }
+    }
+}

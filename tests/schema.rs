@@ -1,0 +1,938 @@
+//! What the API server accepts and refuses, and how it shows what it accepted.
+
+mod support;
+
+use keyward::api::{AccessKey, AccessKeyStatus, Device};
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use support::{
+    cluster::{TestNamespace, admin},
+    manifests,
+};
+
+/// What the API server is expected to say.
+enum Verdict {
+    Accepted,
+    /// Refused, with these words somewhere in the message.
+    Refused(&'static [&'static str]),
+}
+use Verdict::{Accepted, Refused};
+
+const IDS: &str = "spec.restrictions.deviceIds";
+
+#[tokio::test]
+async fn access_key_specs() {
+    let ids = |ids: Value| json!({ "restrictions": { "deviceIds": ids } });
+    let id = |id: &str| ids(json!([id]));
+    let tags = |tags: Value| json!({ "restrictions": { "deviceTags": tags } });
+    let selector = |selector: Value| json!({ "restrictions": { "deviceSelector": selector } });
+    let expression = |e: Value| selector(json!({ "matchExpressions": [e] }));
+    let with = |field: &str, value: Value| {
+        let mut spec = json!({ "restrictions": { "allDevices": true } });
+        spec[field] = value;
+        spec
+    };
+    let secret = |value: Value| with("secret", value);
+    let label = |key: &str, value: &str| secret(json!({ "labels": { key: value } }));
+    let annotation = |key: &str| secret(json!({ "annotations": { key: "v" } }));
+    let keys = |value: Value| secret(json!({ "keys": value }));
+    let overlap = |value: Value| with("rotation", json!({ "overlap": value }));
+    let revision = |value: Value| with("rotation", json!({ "revision": value }));
+    let many = |n: usize| (0..n).map(|i| format!("device-{i:04}")).collect::<Vec<_>>();
+
+    check_specs::<AccessKey>(vec![
+        // restrictions: nothing may fail open
+        ("all devices", with("suspend", json!(false)), Accepted),
+        ("restrictions missing", json!({}), Refused(&["spec.restrictions: Required"])),
+        ("restrictions null", json!({ "restrictions": null }), Refused(&["spec.restrictions: Required"])),
+        ("restrictions empty", json!({ "restrictions": {} }), Refused(&["spec.restrictions", "admit no device: set at least one of"])),
+        ("restrictions a list", json!({ "restrictions": [] }), Refused(&["spec.restrictions", "must be of type object"])),
+        ("a field misspelt", json!({ "restrictions": { "deviceIDs": ["a"] } }), Refused(&["spec.restrictions", "admit no device"])),
+        ("a field mistyped", json!({ "restrictions": { "deviceIds": "a" } }), Refused(&[IDS, "must be of type array"])),
+        ("an id mistyped", ids(json!([7])), Refused(&[IDS, "must be of type string"])),
+        ("all devices mistyped", json!({ "restrictions": { "allDevices": "true" } }), Refused(&["spec.restrictions.allDevices", "must be of type boolean"])),
+        ("all devices null", json!({ "restrictions": { "allDevices": null } }), Refused(&["spec.restrictions", "admit no device"])),
+        ("all devices false", json!({ "restrictions": { "allDevices": false } }), Refused(&["spec.restrictions.allDevices", "can only be true"])),
+        ("all devices false and ids", json!({ "restrictions": { "allDevices": false, "deviceIds": ["a"] } }), Refused(&["spec.restrictions.allDevices", "can only be true"])),
+        ("all devices and ids", json!({ "restrictions": { "allDevices": true, "deviceIds": ["a"] } }), Refused(&["spec.restrictions", "allDevices stands alone"])),
+        ("all devices and tags", json!({ "restrictions": { "allDevices": true, "deviceTags": [{ "key": "a" }] } }), Refused(&["allDevices stands alone"])),
+        ("all devices and a selector", json!({ "restrictions": { "allDevices": true, "deviceSelector": { "matchLabels": { "a": "b" } } } }), Refused(&["allDevices stands alone"])),
+        ("ids, tags and a selector", json!({ "restrictions": { "deviceIds": ["a"], "deviceTags": [{ "key": "a" }], "deviceSelector": { "matchLabels": { "a": "b" } } } }), Accepted),
+        // deviceIds
+        ("every character of an id", id("AZaz09_-"), Accepted),
+        ("an id of 64", id(&"x".repeat(64)), Accepted),
+        ("an id of 65", id(&"x".repeat(65)), Refused(&[IDS, "64"])),
+        ("an id with a slash", id("a/b"), Refused(&[IDS, "should match"])),
+        ("an id with a plus", id("a+b"), Refused(&[IDS, "should match"])),
+        ("an id with a hash", id("a#b"), Refused(&[IDS, "should match"])),
+        ("an id with a dot", id("a.b"), Refused(&[IDS, "should match"])),
+        ("an id with a space", id("a b"), Refused(&[IDS, "should match"])),
+        ("an id with a line feed", id("a\n"), Refused(&[IDS, "should match"])),
+        ("an id that is empty", id(""), Refused(&[IDS, "should match"])),
+        ("an id that is null", ids(json!([null])), Refused(&[IDS, "must be of type string"])),
+        ("one id twice", ids(json!(["a", "a"])), Accepted),
+        ("no ids", ids(json!([])), Refused(&[IDS, "at least 1 items"])),
+        ("1000 ids", ids(json!(many(1000))), Accepted),
+        ("1001 ids", ids(json!(many(1001))), Refused(&[IDS, "at most 1000 items"])),
+        // deviceTags
+        ("a tag's key", tags(json!([{ "key": "site" }])), Accepted),
+        ("a tag's value", tags(json!([{ "value": "hamburg" }])), Accepted),
+        ("a tag of 255", tags(json!([{ "key": "k".repeat(255), "value": "v".repeat(255) }])), Accepted),
+        ("a tag with neither part", tags(json!([{}])), Refused(&["spec.restrictions.deviceTags[0]", "neither key nor value"])),
+        ("a tag with null parts", tags(json!([{ "key": null, "value": null }])), Refused(&["spec.restrictions.deviceTags[0]", "neither key nor value"])),
+        ("a tag with an empty key", tags(json!([{ "key": "", "value": "v" }])), Refused(&["spec.restrictions.deviceTags[0].key", "at least 1 chars"])),
+        ("a tag with an empty value", tags(json!([{ "key": "k", "value": "" }])), Refused(&["spec.restrictions.deviceTags[0].value", "at least 1 chars"])),
+        ("a tag's key of 256", tags(json!([{ "key": "k".repeat(256) }])), Refused(&["spec.restrictions.deviceTags[0].key", "255"])),
+        ("no tags", tags(json!([])), Refused(&["spec.restrictions.deviceTags", "at least 1 items"])),
+        ("100 tags", tags(json!(vec![json!({ "key": "k" }); 100])), Accepted),
+        ("101 tags", tags(json!(vec![json!({ "key": "k" }); 101])), Refused(&["spec.restrictions.deviceTags", "at most 100 items"])),
+        // deviceSelector
+        ("labels", selector(json!({ "matchLabels": { "example.com/site": "hamburg", "empty": "" } })), Accepted),
+        ("a selector that is empty", selector(json!({})), Refused(&["spec.restrictions.deviceSelector", "is empty"])),
+        ("a selector of empty parts", selector(json!({ "matchLabels": {}, "matchExpressions": [] })), Refused(&["spec.restrictions.deviceSelector", "is empty"])),
+        ("a selector misspelt", selector(json!({ "labels": { "a": "b" } })), Refused(&["spec.restrictions.deviceSelector", "is empty"])),
+        ("a selector of null labels", selector(json!({ "matchLabels": null })), Refused(&["spec.restrictions.deviceSelector", "is empty"])),
+        ("a label key with a space", selector(json!({ "matchLabels": { "a b": "c" } })), Refused(&["spec.restrictions.deviceSelector.matchLabels", "each key"])),
+        ("a label key with an empty prefix", selector(json!({ "matchLabels": { "/a": "c" } })), Refused(&["spec.restrictions.deviceSelector.matchLabels", "each key"])),
+        ("a label value with a space", selector(json!({ "matchLabels": { "a": "b c" } })), Refused(&["spec.restrictions.deviceSelector.matchLabels", "each value"])),
+        ("a label value of 64", selector(json!({ "matchLabels": { "a": "b".repeat(64) } })), Refused(&["spec.restrictions.deviceSelector.matchLabels", "63"])),
+        ("In with values", expression(json!({ "key": "site", "operator": "In", "values": ["a", ""] })), Accepted),
+        ("NotIn with values", expression(json!({ "key": "site", "operator": "NotIn", "values": ["a"] })), Accepted),
+        ("Exists", expression(json!({ "key": "site", "operator": "Exists" })), Accepted),
+        ("DoesNotExist with no values", expression(json!({ "key": "site", "operator": "DoesNotExist", "values": [] })), Accepted),
+        ("In without values", expression(json!({ "key": "site", "operator": "In" })), Refused(&["spec.restrictions.deviceSelector.matchExpressions[0]", "values must hold at least one"])),
+        ("NotIn with no values", expression(json!({ "key": "site", "operator": "NotIn", "values": [] })), Refused(&["spec.restrictions.deviceSelector.matchExpressions[0]", "values must hold at least one"])),
+        ("Exists with values", expression(json!({ "key": "site", "operator": "Exists", "values": ["a"] })), Refused(&["spec.restrictions.deviceSelector.matchExpressions[0]", "absent for Exists"])),
+        ("DoesNotExist with values", expression(json!({ "key": "site", "operator": "DoesNotExist", "values": ["a"] })), Refused(&["spec.restrictions.deviceSelector.matchExpressions[0]", "absent for Exists"])),
+        ("an unknown operator", expression(json!({ "key": "site", "operator": "Like", "values": ["a"] })), Refused(&["operator", "Unsupported value", "\"In\""])),
+        ("an operator in lower case", expression(json!({ "key": "site", "operator": "in", "values": ["a"] })), Refused(&["operator", "Unsupported value"])),
+        ("an expression's bad key", expression(json!({ "key": "a b", "operator": "Exists" })), Refused(&["matchExpressions[0].key", "valid label key"])),
+        ("an expression's empty key", expression(json!({ "key": "", "operator": "Exists" })), Refused(&["matchExpressions[0].key"])),
+        ("an expression's bad value", expression(json!({ "key": "a", "operator": "In", "values": ["-"] })), Refused(&["matchExpressions[0].values[0]", "should match"])),
+        // state, suspend, description
+        ("active", with("state", json!("Active")), Accepted),
+        ("inactive", with("state", json!("Inactive")), Accepted),
+        ("an unknown state", with("state", json!("Disabled")), Refused(&["spec.state", "Unsupported value", "\"Inactive\""])),
+        ("a state in lower case", with("state", json!("inactive")), Refused(&["spec.state", "Unsupported value"])),
+        ("suspended", with("suspend", json!(true)), Accepted),
+        ("suspended, mistyped", with("suspend", json!("yes")), Refused(&["spec.suspend", "must be of type boolean"])),
+        ("a description of 1024", with("description", json!("ü".repeat(1024))), Accepted),
+        ("a description of 1025", with("description", json!("x".repeat(1025))), Refused(&["spec.description", "1024"])),
+        // rotation
+        ("the highest revision", revision(json!(i32::MAX)), Accepted),
+        ("a revision of 0", revision(json!(0)), Refused(&["spec.rotation.revision", "greater than or equal to 1"])),
+        ("a revision too high", revision(json!(2_147_483_648_i64)), Refused(&["spec.rotation.revision", "2147483647"])),
+        ("a revision that is a string", revision(json!("2")), Refused(&["spec.rotation.revision", "must be of type integer"])),
+        ("a revision with a fraction", revision(json!(1.5)), Refused(&["spec.rotation.revision", "must be of type integer"])),
+        ("no overlap", overlap(json!("0s")), Accepted),
+        ("an overlap of milliseconds", overlap(json!("500ms")), Accepted),
+        ("an overlap of parts", overlap(json!("1h30m10s5ms")), Accepted),
+        ("the longest overlap", overlap(json!("2160h")), Accepted),
+        ("the longest overlap in seconds", overlap(json!("7776000s")), Accepted),
+        ("an overlap too long", overlap(json!("2161h")), Refused(&["spec.rotation.overlap", "between 0s and 2160h"])),
+        ("an overlap far too long", overlap(json!("9999999h9999999h9999999h")), Refused(&["spec.rotation.overlap"])),
+        ("an overlap of days", overlap(json!("90d")), Refused(&["spec.rotation.overlap", "whole numbers with the units"])),
+        ("an overlap of weeks", overlap(json!("2 weeks")), Refused(&["spec.rotation.overlap", "whole numbers with the units"])),
+        ("an overlap as ISO 8601", overlap(json!("P1D")), Refused(&["spec.rotation.overlap", "whole numbers with the units"])),
+        ("an overlap below zero", overlap(json!("-1h")), Refused(&["spec.rotation.overlap", "whole numbers with the units"])),
+        ("an overlap with a fraction", overlap(json!("1.5h")), Refused(&["spec.rotation.overlap", "whole numbers with the units"])),
+        ("an overlap without a unit", overlap(json!("0")), Refused(&["spec.rotation.overlap", "whole numbers with the units"])),
+        ("an overlap that is empty", overlap(json!("")), Refused(&["spec.rotation.overlap", "whole numbers with the units"])),
+        ("an overlap that is a number", overlap(json!(24)), Refused(&["spec.rotation.overlap", "must be of type string"])),
+        // secret.name
+        ("a name", secret(json!({ "name": "mqtt.credentials-1" })), Accepted),
+        ("a name in upper case", secret(json!({ "name": "Credentials" })), Refused(&["spec.secret.name", "DNS subdomain name"])),
+        ("a name with an underscore", secret(json!({ "name": "a_b" })), Refused(&["spec.secret.name", "DNS subdomain name"])),
+        ("a name with a slash", secret(json!({ "name": "other/name" })), Refused(&["spec.secret.name", "DNS subdomain name"])),
+        ("a name that is empty", secret(json!({ "name": "" })), Refused(&["spec.secret.name"])),
+        ("a name of 254", secret(json!({ "name": "x".repeat(254) })), Refused(&["spec.secret.name", "253"])),
+        // secret.labels and secret.annotations
+        ("a label", label("example.com/team", "edge"), Accepted),
+        ("a label without a prefix", label("team", ""), Accepted),
+        ("a label that says what it is part of", label("app.kubernetes.io/part-of", "edge"), Accepted),
+        ("a label under a like name", label("notkubernetes.io/a", "b"), Accepted),
+        ("the label of the owner", label("app.kubernetes.io/managed-by", "Helm"), Refused(&["spec.secret.labels", "reserved", "managed-by"])),
+        ("a label of Kubernetes", label("kubernetes.io/metadata.name", "a"), Refused(&["spec.secret.labels", "reserved"])),
+        ("a label below Kubernetes", label("node.kubernetes.io/a", "b"), Refused(&["spec.secret.labels", "reserved"])),
+        ("a label below app.kubernetes.io", label("x.app.kubernetes.io/a", "b"), Refused(&["spec.secret.labels", "reserved"])),
+        ("a label of k8s.io", label("k8s.io/a", "b"), Refused(&["spec.secret.labels", "reserved"])),
+        ("a label below k8s.io", label("x.k8s.io/a", "b"), Refused(&["spec.secret.labels", "reserved"])),
+        ("a label of Keyward", label("keyward.dev/a", "b"), Refused(&["spec.secret.labels", "reserved"])),
+        ("a label key with a space", label("a b", "c"), Refused(&["spec.secret.labels", "each key"])),
+        ("a label key with two slashes", label("a/b/c", "c"), Refused(&["spec.secret.labels", "each key"])),
+        ("a label value with a space", label("a", "b c"), Refused(&["spec.secret.labels", "each value"])),
+        ("a label value of 64", label("a", &"b".repeat(64)), Refused(&["spec.secret.labels", "63"])),
+        ("an annotation", annotation("reflector.example.com/to"), Accepted),
+        ("an annotation of 2048", secret(json!({ "annotations": { "a": "x".repeat(2048) } })), Accepted),
+        ("an annotation of 2049", secret(json!({ "annotations": { "a": "x".repeat(2049) } })), Refused(&["spec.secret.annotations", "2048"])),
+        ("an annotation of Kubernetes", annotation("kubernetes.io/service-account.name"), Refused(&["spec.secret.annotations", "reserved"])),
+        ("an annotation of Kubernetes in capitals", annotation("KUBERNETES.IO/service-account.name"), Refused(&["spec.secret.annotations", "each key"])),
+        ("an annotation of kubectl", annotation("kubectl.kubernetes.io/last-applied-configuration"), Refused(&["spec.secret.annotations", "reserved"])),
+        ("an annotation of Keyward", annotation("keyward.dev/a"), Refused(&["spec.secret.annotations", "reserved"])),
+        ("an annotation key with a space", annotation("a b"), Refused(&["spec.secret.annotations", "each key"])),
+        ("65 labels", secret(json!({ "labels": numbered(65) })), Refused(&["spec.secret.labels", "64"])),
+        ("64 annotations", secret(json!({ "annotations": numbered(64) })), Accepted),
+        ("65 annotations", secret(json!({ "annotations": numbered(65) })), Refused(&["spec.secret.annotations", "64"])),
+        // secret.keys
+        ("both entries", keys(json!({ "key": "username", "secret": "password" })), Accepted),
+        ("one entry", keys(json!({ "secret": "MQTT_PASSWORD" })), Accepted),
+        ("an entry that begins with a dot", keys(json!({ "key": ".user" })), Accepted),
+        ("two entries of one name", keys(json!({ "key": "a", "secret": "a" })), Refused(&["spec.secret.keys", "different names"])),
+        ("an entry named as the other's default", keys(json!({ "key": "secret" })), Refused(&["spec.secret.keys", "different names"])),
+        ("an entry named type", keys(json!({ "key": "type" })), Refused(&["spec.secret.keys.key", "type or provider"])),
+        ("an entry named provider", keys(json!({ "secret": "provider" })), Refused(&["spec.secret.keys.secret", "type or provider"])),
+        ("an entry named .", keys(json!({ "key": "." })), Refused(&["spec.secret.keys.key", "'.'"])),
+        ("an entry named ..", keys(json!({ "secret": ".." })), Refused(&["spec.secret.keys.secret", "'..'"])),
+        ("an entry that begins with ..", keys(json!({ "secret": "..a" })), Refused(&["spec.secret.keys.secret", "'..'"])),
+        ("an entry with a slash", keys(json!({ "key": "a/b" })), Refused(&["spec.secret.keys.key", "should match"])),
+        ("an entry that is empty", keys(json!({ "key": "" })), Refused(&["spec.secret.keys.key"])),
+        ("an entry of 254", keys(json!({ "key": "a".repeat(254) })), Refused(&["spec.secret.keys.key", "253"])),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn device_specs() {
+    let class = |class: &str| json!({ "class": class });
+    let tags = |tags: Value| json!({ "tags": tags });
+    check_specs::<Device>(vec![
+        ("nothing but a name", json!({}), Accepted),
+        ("an id", json!({ "deviceId": "Pump_1" }), Accepted),
+        (
+            "an id of 65",
+            json!({ "deviceId": "x".repeat(65) }),
+            Refused(&["spec.deviceId", "64"]),
+        ),
+        (
+            "an id with a dot",
+            json!({ "deviceId": "a.b" }),
+            Refused(&["spec.deviceId", "should match"]),
+        ),
+        (
+            "an id that is empty",
+            json!({ "deviceId": "" }),
+            Refused(&["spec.deviceId", "should match"]),
+        ),
+        (
+            "one key twice",
+            tags(json!([{ "key": "a", "value": "b" }, { "key": "a", "value": "c" }])),
+            Accepted,
+        ),
+        (
+            "a tag without a value",
+            tags(json!([{ "key": "a" }])),
+            Refused(&["spec.tags[0].value", "Required"]),
+        ),
+        (
+            "a tag without a key",
+            tags(json!([{ "value": "a" }])),
+            Refused(&["spec.tags[0].key", "Required"]),
+        ),
+        (
+            "a tag with an empty key",
+            tags(json!([{ "key": "", "value": "a" }])),
+            Refused(&["spec.tags[0].key", "at least 1 chars"]),
+        ),
+        (
+            "100 tags",
+            tags(json!(vec![json!({ "key": "a", "value": "b" }); 100])),
+            Accepted,
+        ),
+        (
+            "101 tags",
+            tags(json!(vec![json!({ "key": "a", "value": "b" }); 101])),
+            Refused(&["spec.tags", "at most 100 items"]),
+        ),
+        ("a gateway", class("Gateway"), Accepted),
+        ("a system device", class("System"), Accepted),
+        (
+            "an unknown class",
+            class("Edge"),
+            Refused(&["spec.class", "Unsupported value", "\"Peripheral\""]),
+        ),
+        (
+            "a class in lower case",
+            class("gateway"),
+            Refused(&["spec.class", "Unsupported value"]),
+        ),
+        ("a peripheral of any gateway", class("Peripheral"), Accepted),
+        (
+            "a peripheral of one gateway",
+            json!({ "class": "Peripheral", "gateway": "gate-1" }),
+            Accepted,
+        ),
+        (
+            "a gateway of a standalone device",
+            json!({ "gateway": "gate-1" }),
+            Refused(&["spec.gateway", "only for class Peripheral"]),
+        ),
+        (
+            "a gateway of a gateway",
+            json!({ "class": "Gateway", "gateway": "gate-1" }),
+            Refused(&["spec.gateway", "only for class Peripheral"]),
+        ),
+        (
+            "a gateway with a bad id",
+            json!({ "class": "Peripheral", "gateway": "a/b" }),
+            Refused(&["spec.gateway", "should match"]),
+        ),
+        ("disabled", json!({ "disabled": true }), Accepted),
+        (
+            "disabled, mistyped",
+            json!({ "disabled": "true" }),
+            Refused(&["spec.disabled", "must be of type boolean"]),
+        ),
+        (
+            "a description of 1025",
+            json!({ "description": "x".repeat(1025) }),
+            Refused(&["spec.description", "1024"]),
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_device_name_that_stands_in_for_the_id() {
+    let namespace = TestNamespace::unserved("schema").await;
+    let devices = dynamic::<Device>(&namespace.admin, &namespace.name);
+    let long = "x".repeat(65);
+    let rows = vec![
+        ("pump-1", json!({}), Accepted),
+        (
+            "pump.1",
+            json!({}),
+            Refused(&["spec.deviceId", "stands for its ID"]),
+        ),
+        (
+            long.as_str(),
+            json!({}),
+            Refused(&["spec.deviceId", "stands for its ID"]),
+        ),
+        ("pump.1", json!({ "deviceId": "pump_1" }), Accepted),
+    ];
+    for (name, spec, verdict) in rows {
+        judge(name, create::<Device>(&devices, name, spec).await, verdict);
+    }
+}
+
+#[tokio::test]
+async fn access_key_changes() {
+    let all = json!({ "allDevices": true });
+    let with = |field: &str, value: Value| {
+        let mut spec = json!({ "restrictions": all });
+        spec[field] = value;
+        spec
+    };
+    let plain = || json!({ "restrictions": all });
+    let secret = |value: Value| with("secret", value);
+    let revision = |n: i64| with("rotation", json!({ "revision": n }));
+    let entries = |key: &str| secret(json!({ "keys": { "key": key, "secret": "s" } }));
+    let name = &["spec.secret.name", "immutable"];
+    let keys = &["spec.secret.keys", "immutable"];
+    let lower = &["spec.rotation.revision", "only increases"];
+    check_changes::<AccessKey>(vec![
+        (
+            "state and back",
+            plain(),
+            with("state", json!("Inactive")),
+            Accepted,
+        ),
+        (
+            "wider restrictions",
+            json!({ "restrictions": { "deviceIds": ["a"] } }),
+            plain(),
+            Accepted,
+        ),
+        (
+            "restrictions taken away",
+            plain(),
+            json!({}),
+            Refused(&["spec.restrictions: Required"]),
+        ),
+        (
+            "the Secret's name given as it is",
+            plain(),
+            secret(json!({ "name": "subject" })),
+            Accepted,
+        ),
+        (
+            "the Secret's default name spelt out no more",
+            secret(json!({ "name": "subject" })),
+            plain(),
+            Accepted,
+        ),
+        (
+            "the Secret's name added",
+            plain(),
+            secret(json!({ "name": "other" })),
+            Refused(name),
+        ),
+        (
+            "the Secret's name changed",
+            secret(json!({ "name": "a" })),
+            secret(json!({ "name": "b" })),
+            Refused(name),
+        ),
+        (
+            "the Secret's name removed",
+            secret(json!({ "name": "a" })),
+            plain(),
+            Refused(name),
+        ),
+        (
+            "the Secret's name made null",
+            secret(json!({ "name": "a" })),
+            secret(json!({ "name": null })),
+            Refused(name),
+        ),
+        (
+            "the Secret's labels",
+            plain(),
+            secret(json!({ "labels": { "a": "b" } })),
+            Accepted,
+        ),
+        (
+            "the entries given as they are",
+            plain(),
+            secret(json!({ "keys": { "key": "key" } })),
+            Accepted,
+        ),
+        (
+            "the entries changed",
+            entries("a"),
+            entries("b"),
+            Refused(keys),
+        ),
+        ("the entries added", plain(), entries("a"), Refused(keys)),
+        ("the entries removed", entries("a"), plain(), Refused(keys)),
+        (
+            "the entries made null",
+            entries("a"),
+            secret(json!({ "keys": null })),
+            Refused(keys),
+        ),
+        (
+            "one entry removed",
+            entries("a"),
+            secret(json!({ "keys": { "key": "a" } })),
+            Refused(keys),
+        ),
+        ("the revision raised", revision(2), revision(3), Accepted),
+        ("the revision kept", revision(2), revision(2), Accepted),
+        ("the first revision removed", revision(1), plain(), Accepted),
+        (
+            "the revision lowered",
+            revision(2),
+            revision(1),
+            Refused(lower),
+        ),
+        (
+            "the revision removed",
+            revision(2),
+            with("rotation", json!({})),
+            Refused(lower),
+        ),
+        (
+            "the revision made null",
+            revision(2),
+            with("rotation", json!({ "revision": null })),
+            Refused(lower),
+        ),
+        ("the rotation removed", revision(2), plain(), Refused(lower)),
+        (
+            "the rotation made null",
+            revision(2),
+            with("rotation", json!(null)),
+            Refused(lower),
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn device_changes() {
+    let id = |id: &str| json!({ "deviceId": id });
+    let refused = &["spec.deviceId", "immutable"];
+    check_changes::<Device>(vec![
+        (
+            "tags",
+            json!({}),
+            json!({ "tags": [{ "key": "a", "value": "b" }] }),
+            Accepted,
+        ),
+        ("the id given as it is", json!({}), id("subject"), Accepted),
+        ("the id added", json!({}), id("other"), Refused(refused)),
+        ("the id changed", id("a"), id("b"), Refused(refused)),
+        ("the id removed", id("a"), json!({}), Refused(refused)),
+        (
+            "the id made null",
+            id("a"),
+            json!({ "deviceId": null }),
+            Refused(refused),
+        ),
+    ])
+    .await;
+}
+
+/// A list that merged would keep what its owner took away.
+#[tokio::test]
+async fn an_id_that_its_owner_removes_is_gone_although_another_applies_ids_too() {
+    let namespace = TestNamespace::unserved("schema").await;
+    let keys = dynamic::<AccessKey>(&namespace.admin, &namespace.name);
+    apply_ids(&keys, "git", &["a", "b"]).await;
+    apply_ids(&keys, "by-hand", &["a", "b", "c"]).await;
+    let last = apply_ids(&keys, "git", &["a"]).await;
+    assert_eq!(last.data["spec"]["restrictions"]["deviceIds"], json!(["a"]));
+}
+
+async fn apply_ids(keys: &Api<DynamicObject>, manager: &str, ids: &[&str]) -> DynamicObject {
+    let object = json!({
+        "apiVersion": "keyward.dev/v1alpha1",
+        "kind": "AccessKey",
+        "metadata": { "name": "subject" },
+        "spec": { "restrictions": { "deviceIds": ids } },
+    });
+    let params = PatchParams::apply(manager).force();
+    keys.patch("subject", &params, &Patch::Apply(&object))
+        .await
+        .expect("applied")
+}
+
+#[tokio::test]
+async fn defaults() {
+    let namespace = TestNamespace::unserved("schema").await;
+    let keys = dynamic::<AccessKey>(&namespace.admin, &namespace.name);
+    let spec = json!({ "restrictions": { "deviceIds": ["a"] } });
+    let subject = object::<AccessKey>("subject", spec);
+    let created = keys
+        .create(&PostParams::default(), &subject)
+        .await
+        .expect("created");
+    let mut expected = json!({
+        "spec": {
+            "restrictions": { "deviceIds": ["a"] },
+            "state": "Active",
+            "suspend": false,
+            "rotation": { "revision": 1, "overlap": "24h" },
+            "secret": { "keys": { "key": "key", "secret": "secret" } },
+        },
+        "status": { "observedGeneration": -1 },
+    });
+    assert_eq!(created.data, expected);
+
+    // The types read what the server wrote, and their defaults are the same.
+    let typed: Api<AccessKey> = namespace.api(&namespace.admin);
+    let read = typed.get("subject").await.expect("read");
+    assert_eq!(read.secret_name(), "subject");
+    assert_eq!(read.status, Some(AccessKeyStatus::default()));
+    assert_eq!(
+        serde_json::to_value(&read.spec).unwrap(),
+        expected["spec"].take()
+    );
+
+    let listed = typed.list(&ListParams::default()).await.expect("listed");
+    assert_eq!(listed.items[0].status, Some(AccessKeyStatus::default()));
+}
+
+#[tokio::test]
+async fn a_device_without_conflict_has_no_status() {
+    let namespace = TestNamespace::unserved("schema").await;
+    let devices = dynamic::<Device>(&namespace.admin, &namespace.name);
+    let subject = object::<Device>("subject", json!({}));
+    let created = devices
+        .create(&PostParams::default(), &subject)
+        .await
+        .expect("created");
+    let expected = json!({ "spec": { "class": "Standalone", "disabled": false } });
+    assert_eq!(created.data, expected);
+}
+
+#[tokio::test]
+async fn a_full_status_is_kept_as_written() {
+    let namespace = TestNamespace::unserved("schema").await;
+    let keys = dynamic::<AccessKey>(&namespace.admin, &namespace.name);
+    let status = issued_status();
+    write_status(&keys, "subject", &status).await;
+    let typed: Api<AccessKey> = namespace.api(&namespace.admin);
+    let read = typed.get("subject").await.expect("read");
+    assert_eq!(serde_json::to_value(read.status).unwrap(), status);
+}
+
+/// Presence of `unsettled` means something, so an empty one must survive.
+#[tokio::test]
+async fn an_empty_mark_survives() {
+    let namespace = TestNamespace::unserved("schema").await;
+    let keys = dynamic::<AccessKey>(&namespace.admin, &namespace.name);
+    write_status(
+        &keys,
+        "subject",
+        &json!({ "observedGeneration": 1, "unsettled": {} }),
+    )
+    .await;
+    let typed: Api<AccessKey> = namespace.api(&namespace.admin);
+    let mut read = typed.get("subject").await.expect("read");
+    assert!(read.status.as_ref().unwrap().unsettled.is_some());
+
+    read.status.as_mut().unwrap().observed_generation = 2;
+    let written = typed
+        .replace_status("subject", &PostParams::default(), &read)
+        .await;
+    assert!(
+        written
+            .expect("written")
+            .status
+            .unwrap()
+            .unsettled
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn a_status_beyond_its_bounds_is_refused() {
+    let attempt = json!({ "verifier": "v", "check": "c", "at": "2030-01-01T00:00:00Z" });
+    let verifier = json!({ "revision": 1, "verifier": "v", "issuedAt": "2030-01-01T00:00:00Z" });
+    let issuance =
+        |n| json!({ "issuance": { "revision": 1, "attempts": vec![attempt.clone(); n] } });
+    let verifiers = |n| json!({ "verifiers": vec![verifier.clone(); n] });
+    let unsettled = |n| json!({ "unsettled": { "attempts": vec![attempt.clone(); n] } });
+    let rows = [
+        (issuance(8), Accepted),
+        (
+            issuance(9),
+            Refused(&["status.issuance.attempts", "at most 8 items"]),
+        ),
+        (verifiers(4), Accepted),
+        (
+            verifiers(5),
+            Refused(&["status.verifiers", "at most 4 items"]),
+        ),
+        (unsettled(16), Accepted),
+        (
+            unsettled(17),
+            Refused(&["status.unsettled.attempts", "at most 16 items"]),
+        ),
+        (
+            json!({ "state": "Broken" }),
+            Refused(&["status.state", "Unsupported value"]),
+        ),
+        (
+            json!({ "key": "k".repeat(256) }),
+            Refused(&["status.key", "255"]),
+        ),
+    ];
+    let namespace = TestNamespace::unserved("schema").await;
+    let keys = dynamic::<AccessKey>(&namespace.admin, &namespace.name);
+    for (row, (status, verdict)) in rows.into_iter().enumerate() {
+        let written = try_write_status(&keys, &format!("subject-{row}"), &status).await;
+        judge(&format!("{row}"), written.map(|_| ()), verdict);
+    }
+}
+
+#[tokio::test]
+async fn kubectl_get_shows_the_columns() {
+    let namespace = TestNamespace::unserved("schema").await;
+    let keys = dynamic::<AccessKey>(&namespace.admin, &namespace.name);
+    write_status(&keys, "subject", &issued_status()).await;
+    let (columns, cells) = table(&namespace, "accesskeys").await;
+    assert_eq!(columns, ["Name", "State", "Ready", "Key", "Secret", "Age"]);
+    let key = "kwk_00000000000000000000000001";
+    assert_eq!(cells[..5], ["subject", "Active", "True", key, "subject"]);
+
+    let devices = dynamic::<Device>(&namespace.admin, &namespace.name);
+    let spec = json!({ "deviceId": "Pump_1", "disabled": true });
+    devices
+        .create(&PostParams::default(), &object::<Device>("pump-1", spec))
+        .await
+        .unwrap();
+    let (columns, cells) = table(&namespace, "devices").await;
+    assert_eq!(
+        columns,
+        ["Name", "Id", "Class", "Disabled", "Gateway", "Ready", "Age"]
+    );
+    assert_eq!(cells[..4], ["pump-1", "Pump_1", "Standalone", "true"]);
+}
+
+/// What `kubectl get` prints: the columns' names, and the cells of the one row.
+async fn table(namespace: &TestNamespace, resource: &str) -> (Vec<String>, Vec<String>) {
+    let url = format!(
+        "/apis/keyward.dev/v1alpha1/namespaces/{}/{resource}",
+        namespace.name
+    );
+    let mut request = kube::core::Request::new(url)
+        .list(&ListParams::default())
+        .unwrap();
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        .parse()
+        .unwrap();
+    request.headers_mut().insert("accept", table);
+    let answer: Value = namespace.admin.request(request).await.expect("a table");
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let columns = answer["columnDefinitions"].as_array().unwrap();
+    let rows = answer["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 1);
+    (
+        columns.iter().map(|column| text(&column["name"])).collect(),
+        rows[0]["cells"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(text)
+            .collect(),
+    )
+}
+
+#[tokio::test]
+async fn objects_are_found_by_their_selectable_fields() {
+    let namespace = TestNamespace::unserved("schema").await;
+    let keys = dynamic::<AccessKey>(&namespace.admin, &namespace.name);
+    write_status(&keys, "issued", &issued_status()).await;
+    let spec = json!({ "restrictions": { "allDevices": true }, "state": "Inactive" });
+    keys.create(
+        &PostParams::default(),
+        &object::<AccessKey>("waiting", spec),
+    )
+    .await
+    .unwrap();
+    assert_eq!(names(&keys, "spec.state=Active").await, ["issued"]);
+    assert_eq!(names(&keys, "spec.state=Inactive").await, ["waiting"]);
+    assert_eq!(
+        names(&keys, "status.key=kwk_00000000000000000000000001").await,
+        ["issued"]
+    );
+
+    let devices = dynamic::<Device>(&namespace.admin, &namespace.name);
+    let spec = json!({ "deviceId": "Pump_1" });
+    devices
+        .create(&PostParams::default(), &object::<Device>("pump-1", spec))
+        .await
+        .unwrap();
+    assert_eq!(names(&devices, "spec.deviceId=Pump_1").await, ["pump-1"]);
+}
+
+async fn names(api: &Api<DynamicObject>, fields: &str) -> Vec<String> {
+    let found = api
+        .list(&ListParams::default().fields(fields))
+        .await
+        .expect("listed");
+    found
+        .items
+        .into_iter()
+        .filter_map(|object| object.metadata.name)
+        .collect()
+}
+
+/// What `kubectl explain` prints comes from here.
+#[tokio::test]
+async fn every_field_is_explained() {
+    let request = kube::core::Request::new("/openapi/v3/apis/keyward.dev");
+    let request = request.get("v1alpha1", &Default::default()).unwrap();
+    let text = admin()
+        .await
+        .request_text(request)
+        .await
+        .expect("the published schema");
+    let published: Value = serde_json::from_str(&text).unwrap();
+    let schemas = published["components"]["schemas"].as_object().unwrap();
+    for kind in ["AccessKey", "Device"] {
+        let schema = &schemas[&format!("dev.keyward.v1alpha1.{kind}")];
+        assert!(
+            schema["description"]
+                .as_str()
+                .is_some_and(|text| text.len() > 40),
+            "{kind}"
+        );
+        let mut fields = Vec::new();
+        for part in ["spec", "status"] {
+            unexplained(part, &schema["properties"][part], &mut fields);
+        }
+        assert_eq!(
+            fields,
+            Vec::<String>::new(),
+            "fields of {kind} without a description"
+        );
+    }
+}
+
+fn unexplained(path: &str, schema: &Value, fields: &mut Vec<String>) {
+    if schema["description"]
+        .as_str()
+        .is_none_or(|text| text.trim().is_empty())
+    {
+        fields.push(path.to_owned());
+    }
+    let object = if schema["type"] == "array" {
+        &schema["items"]
+    } else {
+        schema
+    };
+    for (name, field) in object["properties"].as_object().into_iter().flatten() {
+        unexplained(&format!("{path}.{name}"), field, fields);
+    }
+}
+
+#[tokio::test]
+async fn the_examples_are_accepted() {
+    let namespace = TestNamespace::unserved("schema").await;
+    for file in manifests::examples() {
+        for object in manifests::objects(&file) {
+            let kind = object["kind"].as_str().unwrap();
+            let resource = match kind {
+                "AccessKey" => ApiResource::erase::<AccessKey>(&()),
+                "Device" => ApiResource::erase::<Device>(&()),
+                "Pod" => ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&()),
+                other => panic!("{file} holds a {other}"),
+            };
+            let client = namespace.admin.clone();
+            let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace.name, &resource);
+            let name = object["metadata"]["name"].as_str().unwrap();
+            let mut params = PatchParams::apply("example").validation_strict();
+            params.dry_run = true;
+            let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
+            applied.unwrap_or_else(|error| panic!("{file}, {kind}/{name}: {error}"));
+        }
+    }
+}
+
+/// Creates an object of each spec, without keeping it.
+async fn check_specs<K: Resource<DynamicType = ()>>(rows: Vec<(&str, Value, Verdict)>) {
+    let client = admin().await;
+    let api = dynamic::<K>(&client, "default");
+    for (what, spec, verdict) in rows {
+        judge(what, create::<K>(&api, "subject", spec).await, verdict);
+    }
+}
+
+/// Creates an object of each first spec, and replaces its spec by the second.
+async fn check_changes<K: Resource<DynamicType = ()>>(rows: Vec<(&str, Value, Value, Verdict)>) {
+    let namespace = TestNamespace::unserved("schema").await;
+    let api = dynamic::<K>(&namespace.admin, &namespace.name);
+    for (what, before, after, verdict) in rows {
+        let created = api
+            .create(&PostParams::default(), &object::<K>("subject", before))
+            .await;
+        let mut subject = created.unwrap_or_else(|error| panic!("{what}: {error}"));
+        subject.data["spec"] = after;
+        let changed = api
+            .replace("subject", &PostParams::default(), &subject)
+            .await;
+        judge(what, changed.map(|_| ()), verdict);
+        api.delete("subject", &DeleteParams::default())
+            .await
+            .expect("deleted");
+    }
+}
+
+async fn create<K: Resource<DynamicType = ()>>(
+    api: &Api<DynamicObject>,
+    name: &str,
+    spec: Value,
+) -> kube::Result<()> {
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    api.create(&params, &object::<K>(name, spec))
+        .await
+        .map(|_| ())
+}
+
+fn judge(what: &str, answer: kube::Result<()>, verdict: Verdict) {
+    match (answer, verdict) {
+        (Ok(()), Accepted) => {}
+        (Ok(()), Refused(_)) => panic!("{what}: accepted"),
+        (Err(kube::Error::Api(status)), Refused(words)) => {
+            assert_eq!(status.code, 422, "{what}: {status:?}");
+            for word in words {
+                let message = &status.message;
+                assert!(
+                    message.contains(word),
+                    "{what}: {word:?} is not in: {message}"
+                );
+            }
+        }
+        (Err(error), _) => panic!("{what}: {error}"),
+    }
+}
+
+fn dynamic<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()))
+}
+
+fn object<K: Resource<DynamicType = ()>>(name: &str, spec: Value) -> DynamicObject {
+    let mut object = DynamicObject::new(name, &ApiResource::erase::<K>(&()));
+    object.data = json!({ "spec": spec });
+    object
+}
+
+async fn write_status(keys: &Api<DynamicObject>, name: &str, status: &Value) {
+    try_write_status(keys, name, status)
+        .await
+        .expect("the status is written");
+}
+
+async fn try_write_status(
+    keys: &Api<DynamicObject>,
+    name: &str,
+    status: &Value,
+) -> kube::Result<DynamicObject> {
+    let spec = json!({ "restrictions": { "allDevices": true } });
+    let created = keys
+        .create(&PostParams::default(), &object::<AccessKey>(name, spec))
+        .await;
+    let mut subject = created.expect("created");
+    subject.data["status"] = status.clone();
+    keys.replace_status(name, &PostParams::default(), &subject)
+        .await
+}
+
+/// A status in which every field is set.
+fn issued_status() -> Value {
+    let verifier = "$argon2id$v=19$m=1024,t=1,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA";
+    let time = "2030-01-01T00:00:00Z";
+    let attempt = json!({ "verifier": verifier, "check": "0123abcd", "at": time });
+    json!({
+        "observedGeneration": 1,
+        "uid": "9d3c6b0e-5e0c-4a54-9a2b-0f6d5f2f2a01",
+        "key": "kwk_00000000000000000000000001",
+        "revision": 2,
+        "rotationRequested": 2,
+        "state": "Active",
+        "issuance": { "revision": 3, "attempts": [attempt] },
+        "verifiers": [
+            { "revision": 1, "verifier": verifier, "issuedAt": time, "validUntil": time },
+            { "revision": 2, "verifier": verifier, "check": "0123abcd", "issuedAt": time },
+        ],
+        "secret": { "name": "subject", "uid": "9d3c6b0e", "publishedAt": time },
+        "unsettled": { "attempts": [attempt] },
+        "conditions": [{
+            "type": "Ready",
+            "status": "True",
+            "reason": "Issued",
+            "message": "",
+            "lastTransitionTime": time,
+            "observedGeneration": 1,
+        }],
+    })
+}
+
+/// This many labels with keys of the greatest length.
+fn numbered(count: usize) -> Value {
+    let prefix = [
+        "p".repeat(63),
+        "p".repeat(63),
+        "p".repeat(63),
+        "p".repeat(61),
+    ]
+    .join(".");
+    (0..count)
+        .map(|i| (format!("{prefix}/{i:063}"), json!("v")))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}

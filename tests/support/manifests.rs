@@ -1,0 +1,45 @@
+//! The shipped manifests, read from the files that users apply.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+/// The text of a file, by its path from the repository's root.
+pub fn text(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("failed to read {file}: {error}"))
+}
+
+/// The objects in a file.
+pub fn objects(file: &str) -> Vec<Value> {
+    let found: Vec<Value> = serde_saphyr::from_multiple(&text(file))
+        .unwrap_or_else(|error| panic!("failed to parse {file}: {error}"));
+    found
+        .into_iter()
+        .filter(|object| !object.is_null())
+        .collect()
+}
+
+/// The one object of this kind and name in a file.
+pub fn object(file: &str, kind: &str, name: &str) -> Value {
+    let is_it = |o: &Value| o["kind"] == kind && o["metadata"]["name"] == name;
+    let found: Vec<Value> = objects(file).into_iter().filter(is_it).collect();
+    assert_eq!(found.len(), 1, "{file} holds {kind}/{name} once");
+    found.into_iter().next().unwrap()
+}
+
+/// The paths of all examples, from the repository's root.
+pub fn examples() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
+    let files = fs::read_dir(folder).expect("deploy/examples exists");
+    files
+        .map(|file| {
+            let name = file
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a name in UTF-8");
+            format!("deploy/examples/{name}")
+        })
+        .collect()
+}

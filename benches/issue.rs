@@ -39,10 +39,15 @@ async fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let keys = setting("KEYWARD_BENCH_KEYS", 1000);
     let rounds = setting("KEYWARD_BENCH_ROUNDS", 5);
-    let config = Config::infer().await.expect("KUBECONFIG names a cluster: run `make bench`");
+    let config = Config::infer()
+        .await
+        .expect("KUBECONFIG names a cluster: run `make bench`");
     let client = controller::client(config).expect("a client");
     println!("{keys} keys, {CONCURRENCY} at once, {rounds} rounds; keys a second");
-    println!("{:>6} {:>9} {:>9} {:>6}", "round", "keyward", "bare", "ratio");
+    println!(
+        "{:>6} {:>9} {:>9} {:>6}",
+        "round", "keyward", "bare", "ratio"
+    );
     let mut ratios = Vec::new();
     for round in 1..=rounds {
         // Whichever goes second finds a larger etcd: they take turns.
@@ -50,9 +55,15 @@ async fn main() {
             let bare = rate(&client, keys, Arm::Bare).await;
             (rate(&client, keys, Arm::Keyward).await, bare)
         } else {
-            (rate(&client, keys, Arm::Keyward).await, rate(&client, keys, Arm::Bare).await)
+            (
+                rate(&client, keys, Arm::Keyward).await,
+                rate(&client, keys, Arm::Bare).await,
+            )
         };
-        println!("{round:>6} {keyward:>9.1} {bare:>9.1} {:>6.2}", keyward / bare);
+        println!(
+            "{round:>6} {keyward:>9.1} {bare:>9.1} {:>6.2}",
+            keyward / bare
+        );
         ratios.push(keyward / bare);
     }
     ratios.sort_by(f64::total_cmp);
@@ -60,7 +71,10 @@ async fn main() {
 }
 
 fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number"))
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -79,9 +93,17 @@ async fn rate(client: &Client, keys: usize, arm: Arm) -> f64 {
     }
     let rate = keys as f64 / begin.elapsed().as_secs_f64();
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.delete(&namespace, &DeleteParams::background()).await.expect("the namespace is deleted");
+    namespaces
+        .delete(&namespace, &DeleteParams::background())
+        .await
+        .expect("the namespace is deleted");
     // Its deletion would weigh on the next arm.
-    while namespaces.get_opt(&namespace).await.expect("an answer").is_some() {
+    while namespaces
+        .get_opt(&namespace)
+        .await
+        .expect("an answer")
+        .is_some()
+    {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     rate
@@ -89,8 +111,12 @@ async fn rate(client: &Client, keys: usize, arm: Arm) -> f64 {
 
 async fn namespace_with(client: &Client, keys: usize) -> String {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let object = serde_json::from_value(json!({ "metadata": { "generateName": "bench-" } })).expect("a namespace");
-    let made = namespaces.create(&PostParams::default(), &object).await.expect("a namespace");
+    let object = serde_json::from_value(json!({ "metadata": { "generateName": "bench-" } }))
+        .expect("a namespace");
+    let made = namespaces
+        .create(&PostParams::default(), &object)
+        .await
+        .expect("a namespace");
     let name = made.metadata.name.expect("a name");
     let api: Api<AccessKey> = Api::namespaced(client.clone(), &name);
     stream::iter(0..keys)
@@ -103,7 +129,9 @@ async fn namespace_with(client: &Client, keys: usize) -> String {
                     "metadata": { "name": format!("key-{number}") },
                     "spec": { "restrictions": { "deviceIds": [format!("device-{number}")] } },
                 }));
-                api.create(&PostParams::default(), &key.expect("an AccessKey")).await.expect("it is created");
+                api.create(&PostParams::default(), &key.expect("an AccessKey"))
+                    .await
+                    .expect("it is created");
             }
         })
         .buffer_unordered(32)
@@ -124,7 +152,12 @@ async fn keyward(client: Client, namespace: &str, keys: usize) {
     };
     let (resync, _) = broadcast::channel(1);
     let namespaces = vec![namespace.to_owned()];
-    let controller = Controller { tools, namespaces, concurrency: CONCURRENCY, resync };
+    let controller = Controller {
+        tools,
+        namespaces,
+        concurrency: CONCURRENCY,
+        resync,
+    };
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(controller.run(stopped.map(|_| ()).boxed().shared(), || {}));
     while metrics.keys_issued.get() < keys as u64 {
@@ -140,25 +173,51 @@ async fn bare(client: Client, namespace: &str, keys: usize) {
     let hasher = Hasher::new(HashProfile::Fleet, metrics.clone());
     let events = Events::start(client.clone(), REQUEST_TIMEOUT, metrics);
     let api: Api<AccessKey> = Api::namespaced(client.clone(), namespace);
-    let watch = pin!(watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects());
+    let watch = pin!(
+        watcher(api.clone(), watcher::Config::default())
+            .default_backoff()
+            .applied_objects()
+    );
     watch
-        .try_filter(|key| std::future::ready(key.status.as_ref().is_none_or(|status| status.key.is_none())))
+        .try_filter(|key| {
+            std::future::ready(
+                key.status
+                    .as_ref()
+                    .is_none_or(|status| status.key.is_none()),
+            )
+        })
         .map(|key| {
-            let (client, api, hasher, events) = (client.clone(), api.clone(), hasher.clone(), events.clone());
-            tokio::spawn(async move { issue(client, api, hasher, events, key.expect("the watch goes on")).await })
+            let (client, api, hasher, events) =
+                (client.clone(), api.clone(), hasher.clone(), events.clone());
+            tokio::spawn(async move {
+                issue(client, api, hasher, events, key.expect("the watch goes on")).await
+            })
         })
         .buffer_unordered(usize::from(CONCURRENCY))
         .take(keys)
-        .for_each(|done| std::future::ready(done.expect("it is issued")))
+        .for_each(|done| {
+            done.expect("it is issued");
+            std::future::ready(())
+        })
         .await;
 }
 
-async fn issue(client: Client, api: Api<AccessKey>, hasher: Hasher, events: Events, mut key: AccessKey) {
+async fn issue(
+    client: Client,
+    api: Api<AccessKey>,
+    hasher: Hasher,
+    events: Events,
+    mut key: AccessKey,
+) {
     let (secret, verifier) = hasher.generate().await.expect("a secret");
     let public = KeyId::generate().expect("a key").to_string();
     let now = Timestamp::now();
     let check = Check::of(&public, &secret).as_str().to_owned();
-    let attempt = Attempt { verifier: verifier.as_str().to_owned(), check, at: Time(now) };
+    let attempt = Attempt {
+        verifier: verifier.as_str().to_owned(),
+        check,
+        at: Time(now),
+    };
     let id = status::attempt_id(&attempt.verifier);
     let view = status::view(&key).expect("a stored object");
     let old = key.status.take().unwrap_or_default();
@@ -168,21 +227,36 @@ async fn issue(client: Client, api: Api<AccessKey>, hasher: Hasher, events: Even
     status::tell(&mut first, &key, &Verdict::new(&key, Finding::Issuing), now);
     let mut key = write(&api, key, first).await;
 
-    let (uid, _) = delivery::publish(&client, &key, &public, &secret, None).await.expect("the Secret is created");
+    let (uid, _) = delivery::publish(&client, &key, &public, &secret, None)
+        .await
+        .expect("the Secret is created");
 
     let confirmed = committed.confirm(id, &uid, true, SignedDuration::from_hours(24), now);
     let old = key.status.take().expect("a status");
     let mut second = status::write(&old, &confirmed, None, now);
     let name = key.secret_name().to_owned();
-    second.secret = Some(Delivery { name, uid: uid.0.to_string(), published_at: Time(now) });
+    second.secret = Some(Delivery {
+        name,
+        uid: uid.0.to_string(),
+        published_at: Time(now),
+    });
     status::tell(&mut second, &key, &Verdict::new(&key, Finding::Issued), now);
     let key = write(&api, key, second).await;
     events.issued(&key);
 }
 
-async fn write(api: &Api<AccessKey>, mut key: AccessKey, status: keyward::api::AccessKeyStatus) -> AccessKey {
+async fn write(
+    api: &Api<AccessKey>,
+    mut key: AccessKey,
+    status: keyward::api::AccessKeyStatus,
+) -> AccessKey {
     key.status = Some(status);
     let name = key.metadata.name.clone().expect("a name");
-    let params = PostParams { field_manager: Some(delivery::FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    api.replace_status(&name, &params, &key).await.expect("the status is written")
+    let params = PostParams {
+        field_manager: Some(delivery::FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    api.replace_status(&name, &params, &key)
+        .await
+        .expect("the status is written")
 }

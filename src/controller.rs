@@ -15,6 +15,7 @@ pub mod events;
 pub mod failure;
 pub mod hasher;
 pub mod ledger;
+pub mod observed;
 pub mod report;
 pub mod run;
 pub mod status;

@@ -25,7 +25,13 @@ use crate::verifier::HashProfile;
 #[derive(Args, Clone, Debug)]
 pub struct ControllerArgs {
     /// Serve this namespace; may be given several times.
-    #[arg(long, value_name = "NS", env = "KEYWARD_NAMESPACE", value_delimiter = ',', required_unless_present = "all_namespaces")]
+    #[arg(
+        long,
+        value_name = "NS",
+        env = "KEYWARD_NAMESPACE",
+        value_delimiter = ',',
+        required_unless_present = "all_namespaces"
+    )]
     pub namespace: Vec<String>,
 
     /// Serve all namespaces. Secrets are delivered where deploy/namespace.yaml or deploy/all-namespaces.yaml is applied.
@@ -41,15 +47,30 @@ pub struct ControllerArgs {
     pub concurrency: u16,
 
     /// Give up on a request to the API server after this long.
-    #[arg(long, value_name = "DURATION", env = "KEYWARD_REQUEST_TIMEOUT", default_value = "10s")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "KEYWARD_REQUEST_TIMEOUT",
+        default_value = "10s"
+    )]
     pub request_timeout: GoDuration,
 
     /// Longer than any request can live, on its way included: at least five times --request-timeout.
-    #[arg(long, value_name = "DURATION", env = "KEYWARD_GRACE", default_value = "5m")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "KEYWARD_GRACE",
+        default_value = "5m"
+    )]
     pub grace: GoDuration,
 
     /// Serve /livez, /readyz and /metrics here; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", env = "KEYWARD_ADMIN_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "KEYWARD_ADMIN_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
     pub admin_listen: SocketAddr,
 
     /// Write the addresses in use to this file, as JSON.
@@ -61,7 +82,9 @@ pub struct ControllerArgs {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A grace that a request could outlive.
-    #[error("--grace {grace:?} is too short: give at least five times --request-timeout, {least:?}")]
+    #[error(
+        "--grace {grace:?} is too short: give at least five times --request-timeout, {least:?}"
+    )]
     GraceTooShort {
         /// What was given.
         grace: Duration,
@@ -69,7 +92,9 @@ pub enum StartError {
         least: Duration,
     },
     /// No way to the API server is configured.
-    #[error("no cluster is configured: set KUBECONFIG, or run in a Pod with a ServiceAccount token: {0}")]
+    #[error(
+        "no cluster is configured: set KUBECONFIG, or run in a Pod with a ServiceAccount token: {0}"
+    )]
     NoCluster(#[from] kube::config::InferConfigError),
     /// The configuration of the way to the API server cannot be used.
     #[error("the configuration of the cluster cannot be used: {0}")]
@@ -96,11 +121,33 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> Result<(), StartEr
     let request_timeout = args.request_timeout.0;
     let clock = Clock::system();
     let hasher = Hasher::new(args.hash_profile, metrics.clone());
-    let devices = devices::run(client.clone(), args.namespace.clone(), request_timeout, clock.clone(), shutdown.wait());
-    let tools = Tools { client, request_timeout, timing, clock, hasher, metrics };
+    let devices = devices::run(
+        client.clone(),
+        args.namespace.clone(),
+        request_timeout,
+        clock.clone(),
+        shutdown.wait(),
+    );
+    let tools = Tools {
+        client,
+        request_timeout,
+        timing,
+        clock,
+        hasher,
+        metrics,
+    };
     let (resync, _) = broadcast::channel(1);
-    let controller = Controller { tools, namespaces: args.namespace, concurrency: args.concurrency, resync };
-    tokio::join!(admin, devices, controller.run(shutdown, move || keys_listed.set()));
+    let controller = Controller {
+        tools,
+        namespaces: args.namespace,
+        concurrency: args.concurrency,
+        resync,
+    };
+    tokio::join!(
+        admin,
+        devices,
+        controller.run(shutdown, move || keys_listed.set())
+    );
     info!("keyward controller ends");
     Ok(())
 }

@@ -13,8 +13,8 @@ use kube::{Api, Client, Resource};
 
 use super::failure::Failure;
 use super::ledger::{Uid, Version};
+use super::observed::{Bytes, PresentSecret};
 use super::status::version;
-use super::step::{Bytes, PresentSecret};
 use crate::api::AccessKey;
 use crate::key::Secret;
 

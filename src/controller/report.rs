@@ -1,7 +1,8 @@
 //! What people are told: conditions, Events and log lines, each text in one place.
 
 use super::failure::Failure;
-use super::step::{Situation, View};
+use super::observed::View;
+use super::step::Situation;
 use crate::api::AccessKey;
 
 /// What is to be said about an AccessKey.

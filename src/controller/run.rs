@@ -1,6 +1,7 @@
 //! One run: takes the steps that [`step::next`](super::step::next) names, each as one request with one deadline, until
 //! the AccessKey can rest.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use super::delivery::{self, Contents, FIELD_MANAGER};
 use super::failure::Failure;
 use super::hasher::Hasher;
 use super::ledger::{AttemptId, Ledger, Uid, Version};
+use super::observed::{Answer, Memory, Observed, SecretSeen, View};
 use super::report::{Finding, Verdict};
 use super::status::{self, attempt_id};
-use super::step::{Answer, Memory, Observed, Rest, SecretSeen, Step, Timing, View, next};
+use super::step::{Rest, Step, Timing, next};
 use crate::api::{AccessKey, AccessKeyStatus, Attempt, Delivery};
 use crate::clock::{Clock, Moment};
 use crate::key::{Check, KeyId, Secret};
@@ -114,7 +116,7 @@ pub async fn run(tools: &Tools, key: Arc<AccessKey>, kept: Kept) -> Ended {
         issued: 0,
         alarm: None,
     };
-    run.to_its_end(observed).await
+    run.drive(observed).await
 }
 
 struct Run<'a> {
@@ -132,21 +134,19 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_its_end(mut self, mut observed: Observed) -> Ended {
+    async fn drive(mut self, mut observed: Observed) -> Ended {
         for _ in 0..MAX_STEPS {
             let step = next(&observed, self.tools.clock.now(), &self.tools.timing);
             if let Step::Rest(rest) = &step {
                 let verdict = Verdict::of(&self.key, &observed.view, rest.situation);
                 let rest = rest.clone();
-                let memory = observed
-                    .after(&step, Answer::Done, self.now())
-                    .map_or_else(|memory| memory, |o| o.memory);
+                let memory = observed.rested(&rest, self.now());
                 return self.end(memory, Ending::Rested(rest), verdict).await;
             }
             let answer = self.take(&step, &observed).await;
             match observed.after(&step, answer, self.now()) {
-                Ok(more) => observed = more,
-                Err(memory) => return self.end_early(memory, &step).await,
+                Continue(more) => observed = more,
+                Break(memory) => return self.end_early(memory, &step).await,
             }
             if observed.memory.held.is_none() {
                 self.plaintext = None;

@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
 use super::ledger::{Accepted, AttemptId, Issuance, Ledger, Uid, Version};
+use super::observed::View;
 use super::report::Verdict;
-use super::step::View;
 use crate::api::{
     AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, EffectiveState, KeyState, Unsettled,
 };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::ledger::{Accepted, AttemptId, Issuance, Ledger, Uid, Version};
+use super::super::observed::{Answer, Memory};
 use super::*;
 
 const GRACE: Duration = Duration::from_secs(300);
@@ -499,6 +500,7 @@ impl Walk {
         let observed = self
             .observed
             .after(&step, answer, self.now.monotonic)
+            .continue_value()
             .expect("the run goes on");
         Walk {
             observed,
@@ -510,13 +512,15 @@ impl Walk {
         self.stands_at(&step);
         self.observed
             .after(&step, answer, self.now.monotonic)
-            .expect_err("the run ends")
+            .break_value()
+            .expect("the run ends")
     }
 
     fn rests(self) -> Memory {
-        let step = self.step();
-        assert!(matches!(step, Step::Rest(_)), "{step:?}");
-        self.breaks_off(step, Answer::Done)
+        match self.step() {
+            Step::Rest(rest) => self.observed.rested(&rest, self.now.monotonic),
+            step => panic!("{step:?}"),
+        }
     }
 
     fn stands_at(&self, step: &Step) {

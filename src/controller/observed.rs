@@ -1,0 +1,423 @@
+//! What a run knows of one AccessKey and its Secret, and how an answer of the API server changes it. Pure, like
+//! [`step`](super::step), and without bytes: which attempt a Secret holds is all that counts.
+
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::time::Duration;
+
+use super::ledger::{AttemptId, Ledger, Uid, Version};
+use super::step::{Rest, Situation, Step, Timing};
+use crate::clock::Moment;
+
+/// What an AccessKey says, as far as issuing is concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// `metadata.uid`.
+    pub uid: Uid,
+    /// `metadata.resourceVersion`.
+    pub version: Version,
+    /// It has a deletionTimestamp.
+    pub deleted: bool,
+    /// `spec.suspend`.
+    pub suspended: bool,
+    /// A backup tool restored it.
+    pub restored: bool,
+    /// `spec.rotation.revision`.
+    pub wanted: u32,
+    /// What its status says.
+    pub ledger: Ledger,
+}
+
+impl View {
+    /// Is a new secret asked for?
+    pub(super) fn is_due(&self) -> bool {
+        !self.suspended && (self.wanted > self.ledger.requested || self.ledger.is_blank())
+    }
+
+    /// Was it issued as another object, before a restore?
+    pub(super) fn is_moved(&self) -> bool {
+        self.ledger.uid.as_ref().is_some_and(|uid| *uid != self.uid)
+    }
+
+    pub(super) fn owns(&self, secret: &PresentSecret) -> bool {
+        secret.owner.is_some()
+            && (secret.owner.as_ref() == Some(&self.uid) || secret.owner == self.ledger.uid)
+    }
+}
+
+/// Where a [`View`] comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// From the watch, or read before the Secret was: it may be old.
+    Cache,
+    /// The answer to a write of this run.
+    Answer,
+    /// Read from the API server, after the Secret.
+    Live,
+}
+
+/// The Secret, as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SecretSeen {
+    /// There was none when a read begun at this moment was answered.
+    Absent(Moment),
+    /// There was one.
+    Present(PresentSecret),
+}
+
+/// A Secret of the AccessKey's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PresentSecret {
+    /// Its uid.
+    pub uid: Uid,
+    /// Its resourceVersion.
+    pub version: Version,
+    /// The uid of the AccessKey that controls it.
+    pub owner: Option<Uid>,
+    /// The AccessKey that controls it has the name of ours.
+    pub namesake: bool,
+    /// What its bytes are.
+    pub bytes: Bytes,
+}
+
+/// What a Secret's bytes are, without the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bytes {
+    /// Not read.
+    Unread,
+    /// Read, and not yet held against the verifiers of the live AccessKey.
+    Read,
+    /// They verify against this attempt, or against none that the AccessKey knows.
+    Hold(Option<AttemptId>),
+    /// They verify against none, and a second look found the same Secret.
+    Settled,
+}
+
+/// An attempt whose plaintext this process holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// When its commit was answered.
+    pub since: Moment,
+    /// What became of its publish.
+    pub publish: Publish,
+}
+
+/// What is known of a publish.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Publish {
+    /// It was not sent.
+    Unsent,
+    /// The first answer was clean: this Secret was written.
+    Clean(Uid),
+    /// Anything else.
+    Unclear,
+}
+
+/// What a process remembers of one AccessKey between runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Memory {
+    /// The plaintext at hand.
+    pub held: Option<Held>,
+    own: Option<Version>,
+    pub(super) behind_since: Option<Moment>,
+    pub(super) object: Option<(Uid, Moment)>,
+    attempts: Vec<(AttemptId, Moment)>,
+    mark: Option<(u32, Moment)>,
+}
+
+impl Memory {
+    /// Takes note of what a view shows for the first time. Another object of the same name begins anew.
+    fn notice(&mut self, view: &View, now: Moment) {
+        if self.object.as_ref().is_none_or(|(uid, _)| *uid != view.uid) {
+            *self = Memory {
+                object: Some((view.uid.clone(), now)),
+                ..Memory::default()
+            };
+        }
+        self.attempts
+            .retain(|(attempt, _)| view.ledger.tries(*attempt));
+        for attempt in view.ledger.attempts() {
+            if !self.attempts.iter().any(|(known, _)| known == attempt) {
+                self.attempts.push((*attempt, now));
+            }
+        }
+        if self
+            .held
+            .as_ref()
+            .is_some_and(|held| view.ledger.accepts(held.attempt))
+        {
+            self.held = None;
+        }
+        let revision = view
+            .ledger
+            .unsettled
+            .is_some()
+            .then_some(view.ledger.revision);
+        if self.mark.map(|(known, _)| known) != revision {
+            self.mark = revision.map(|revision| (revision, now));
+        }
+    }
+
+    /// Takes note of this process's own write, which the API server answered with `view`.
+    pub fn wrote(&mut self, view: &View, now: Moment) {
+        self.notice(view, now);
+        self.own = Some(view.version);
+        self.behind_since = None;
+    }
+
+    /// Nothing that a later run needs, once the cache shows `version`.
+    pub fn is_idle(&self, version: Version) -> bool {
+        let caught_up = self.own.is_none_or(|own| own <= version);
+        caught_up && self.held.is_none() && self.attempts.is_empty() && self.mark.is_none()
+    }
+
+    pub(super) fn age_of(&self, attempt: AttemptId, at: Moment) -> Duration {
+        let seen = self.attempts.iter().find(|(known, _)| *known == attempt);
+        seen.map_or(Duration::ZERO, |(_, seen)| at.since(*seen))
+    }
+}
+
+/// Everything that a run knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Observed {
+    /// The AccessKey.
+    pub view: View,
+    /// Where it comes from.
+    pub source: Source,
+    /// The Secret, if this run looked.
+    pub secret: Option<SecretSeen>,
+    /// The AccessKey's version when the Secret was first looked at.
+    pub(super) remembered: Option<Version>,
+    /// What stays between runs.
+    pub memory: Memory,
+}
+
+impl Observed {
+    /// The start of a run, from the AccessKey as the cache has it.
+    pub fn cached(view: View, mut memory: Memory, now: Moment) -> Observed {
+        memory.notice(&view, now);
+        Observed {
+            view,
+            source: Source::Cache,
+            secret: None,
+            remembered: None,
+            memory,
+        }
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.view.ledger
+    }
+
+    /// Is the cache older than this process's own last answer (rule 5)?
+    pub(super) fn is_behind(&self) -> bool {
+        self.source == Source::Cache
+            && self.secret.is_none()
+            && self.memory.own.is_some_and(|own| self.view.version < own)
+    }
+
+    /// The attempt under way whose plaintext is held and may still be published.
+    pub(super) fn publishable(&self, now: Moment, timing: &Timing) -> Option<AttemptId> {
+        let held = self.memory.held.as_ref()?;
+        let fresh = now.since(held.since) <= timing.plaintext();
+        (fresh && self.ledger().tries(held.attempt)).then_some(held.attempt)
+    }
+
+    /// Does the process hold an attempt that is neither under way nor accepted?
+    pub(super) fn holds_dead(&self) -> Option<AttemptId> {
+        let held = self.memory.held.as_ref()?.attempt;
+        (!self.ledger().tries(held) && !self.ledger().accepts(held)).then_some(held)
+    }
+
+    /// How long until the sweep that the mark asks for may run.
+    pub(super) fn until_sweep(&self, now: Moment, timing: &Timing) -> Option<Duration> {
+        let (_, seen) = self.memory.mark?;
+        Some(timing.grace.saturating_sub(now.since(seen)))
+    }
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// A status write was answered cleanly, with the AccessKey as it is now.
+    Written(View),
+    /// A commit was, with the attempt that it added.
+    Committed(View, AttemptId),
+    /// The AccessKey, read live, and what the Secret's bytes hold by its verifiers.
+    Key(View, Option<AttemptId>),
+    /// The AccessKey is gone.
+    Gone,
+    /// What a read of the Secret found.
+    Secret(SecretSeen),
+    /// A publish was answered cleanly: the Secret as it is now.
+    Published(Uid, Version),
+    /// A delete or an adoption was answered cleanly.
+    Done,
+    /// The API server refused because of what is there: a conflict, a name that is taken, a missing object.
+    Conflict,
+    /// Anything else: refused for another reason, no answer, or one that could not be read.
+    Failed,
+}
+
+impl Observed {
+    /// What is known after a step.
+    /// It breaks, with what to remember, once the run is over: it
+    /// rested, or has to start over later.
+    pub fn after(
+        mut self,
+        step: &Step,
+        answer: Answer,
+        now: Moment,
+    ) -> ControlFlow<Memory, Observed> {
+        match (step, answer) {
+            (Step::Commit { .. }, Answer::Committed(view, attempt)) => {
+                self.memory.held = Some(Held {
+                    attempt,
+                    since: now,
+                    publish: Publish::Unsent,
+                });
+                Continue(self.written(view, now))
+            }
+            (Step::Publish { .. }, answer) => self.published(answer),
+            (Step::Confirm { .. }, Answer::Conflict) => Continue(Observed {
+                source: Source::Cache,
+                ..self
+            }),
+            (Step::ReadKey, Answer::Key(view, holds)) => Continue(self.read_key(view, holds, now)),
+            (Step::ReadKey, Answer::Gone) => {
+                self.view.deleted = true;
+                Continue(self)
+            }
+            (Step::ReadSecret { bytes }, Answer::Secret(seen)) => {
+                Continue(self.read_secret(seen, *bytes))
+            }
+            (Step::Recheck, Answer::Secret(SecretSeen::Present(seen))) => self.rechecked(&seen),
+            (Step::Adopt { .. }, Answer::Done) => Continue(self.adopted()),
+            (
+                Step::Confirm { .. } | Step::ClearMark | Step::Retire | Step::Rebind,
+                Answer::Written(view),
+            ) => Continue(self.unread().written(view, now)),
+            _ => Break(self.forget(step)),
+        }
+    }
+
+    /// The end of a run that must start over: what was held goes with a failed commit, or when it turned out dead.
+    fn forget(mut self, step: &Step) -> Memory {
+        if matches!(
+            step,
+            Step::Commit { .. } | Step::StartOver | Step::DeleteSecret { .. }
+        ) {
+            self.memory.held = None;
+        }
+        self.memory
+    }
+
+    fn written(mut self, view: View, now: Moment) -> Observed {
+        self.memory.wrote(&view, now);
+        Observed {
+            view,
+            source: Source::Answer,
+            ..self
+        }
+    }
+
+    /// Reads the pair again before anything is decided.
+    fn unread(self) -> Observed {
+        Observed {
+            source: Source::Cache,
+            secret: None,
+            remembered: None,
+            ..self
+        }
+    }
+
+    /// A run ends; how long the cache is behind is counted from the first time that it was seen to be.
+    pub fn rested(mut self, rest: &Rest, now: Moment) -> Memory {
+        if rest.situation == Situation::Behind {
+            self.memory.behind_since.get_or_insert(now);
+        }
+        self.memory
+    }
+
+    /// Only a clean first answer is believed; after a conflict the run inspects at once, after a failure the next does.
+    fn published(mut self, answer: Answer) -> ControlFlow<Memory, Observed> {
+        let Some(held) = &mut self.memory.held else {
+            return Break(self.memory);
+        };
+        if let (Answer::Published(uid, version), Publish::Unsent) = (&answer, &held.publish) {
+            held.publish = Publish::Clean(uid.clone());
+            let bytes = Bytes::Hold(Some(held.attempt));
+            let owner = Some(self.view.uid.clone());
+            let secret = PresentSecret {
+                uid: uid.clone(),
+                version: *version,
+                owner,
+                namesake: true,
+                bytes,
+            };
+            return Continue(Observed {
+                secret: Some(SecretSeen::Present(secret)),
+                ..self
+            });
+        }
+        held.publish = Publish::Unclear;
+        match answer {
+            Answer::Published(..) | Answer::Conflict => Continue(self.unread()),
+            _ => Break(self.memory),
+        }
+    }
+
+    fn read_key(mut self, view: View, holds: Option<AttemptId>, now: Moment) -> Observed {
+        if self.memory.own.is_some_and(|own| view.version < own) {
+            self.memory.own = None;
+        }
+        self.memory.behind_since = None;
+        self.memory.notice(&view, now);
+        if let Some(SecretSeen::Present(PresentSecret {
+            bytes: bytes @ Bytes::Read,
+            ..
+        })) = &mut self.secret
+        {
+            *bytes = Bytes::Hold(holds);
+        }
+        Observed {
+            view,
+            source: Source::Live,
+            ..self
+        }
+    }
+
+    fn read_secret(self, seen: SecretSeen, bytes: bool) -> Observed {
+        let remembered = if bytes {
+            self.remembered
+        } else {
+            Some(self.view.version)
+        };
+        Observed {
+            secret: Some(seen),
+            source: Source::Cache,
+            remembered,
+            ..self
+        }
+    }
+
+    fn rechecked(mut self, again: &PresentSecret) -> ControlFlow<Memory, Observed> {
+        match &mut self.secret {
+            Some(SecretSeen::Present(secret))
+                if (&secret.uid, secret.version) == (&again.uid, again.version) =>
+            {
+                secret.bytes = Bytes::Settled;
+                Continue(self)
+            }
+            _ => Break(self.memory),
+        }
+    }
+
+    fn adopted(mut self) -> Observed {
+        if let Some(SecretSeen::Present(secret)) = &mut self.secret {
+            secret.owner = Some(self.view.uid.clone());
+        }
+        self
+    }
+}

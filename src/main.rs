@@ -17,14 +17,15 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     forbid_core_dumps();
     let cli = Cli::parse();
-    if let Err(error) = telemetry::init(&cli.log) {
-        return fail(&error);
-    }
-    match cli.command {
-        Command::Controller(args) => exit_code(run(args)),
-        Command::Check(args) => answer(args).unwrap_or_else(|error| fail(error.as_ref())),
-        Command::Crds => exit_code(print_crds()),
-    }
+    let failure = cli.command.failure();
+    telemetry::init(&cli.log)
+        .map_err(Box::from)
+        .and_then(|()| cli.command.run())
+        .unwrap_or_else(|error| {
+            // With standard error closed, the exit code says it.
+            let _ = writeln!(io::stderr(), "keyward: {error}");
+            failure
+        })
 }
 
 /// Device access keys for Kubernetes.
@@ -61,15 +62,35 @@ enum Command {
     Crds,
 }
 
+impl Command {
+    fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        match self {
+            Self::Controller(args) => run(args),
+            Self::Check(args) => answer(args),
+            Self::Crds => print_crds(),
+        }
+    }
+
+    /// The exit code where something keeps it from its work. That of a check must not be 1, which
+    /// says that the device is refused.
+    fn failure(&self) -> ExitCode {
+        match self {
+            Self::Check(_) => ExitCode::from(2),
+            Self::Controller(_) | Self::Crds => ExitCode::FAILURE,
+        }
+    }
+}
+
 const CHECK_EXAMPLE: &str = "Example:
   kubectl get secret -n plant pump -o jsonpath='{.data.secret}' | base64 -d |
     keyward check --namespace plant --device pump-1 --key kwk_...";
 
-fn run(args: ControllerArgs) -> Result<(), Box<dyn Error>> {
+fn run(args: ControllerArgs) -> Result<ExitCode, Box<dyn Error>> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let shutdown = Shutdown::on_signal()?;
-        Ok(command::run(args, shutdown).await?)
+        command::run(args, shutdown).await?;
+        Ok(ExitCode::SUCCESS)
     })
 }
 
@@ -82,13 +103,13 @@ fn answer(args: CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
     Ok(runtime.block_on(check::run(args, client)))
 }
 
-fn print_crds() -> Result<(), Box<dyn Error>> {
+fn print_crds() -> Result<ExitCode, Box<dyn Error>> {
     let definitions = crds::yaml()?;
     let documents: Vec<String> = definitions.into_iter().map(|(_, yaml)| yaml).collect();
     match io::stdout().write_all(documents.join("---\n").as_bytes()) {
         // `keyward crds | head` has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -105,17 +126,4 @@ fn forbid_core_dumps() {
     let _ = setrlimit(Resource::Core, none);
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-}
-
-fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error.as_ref()),
-    }
-}
-
-fn fail(error: &dyn Error) -> ExitCode {
-    // With standard error closed, the exit code says it.
-    let _ = writeln!(io::stderr(), "keyward: {error}");
-    ExitCode::FAILURE
 }

@@ -1,8 +1,8 @@
 //! Logs, to standard error.
 //!
 //! Some libraries log what goes over the wire: kube's client logs the whole body of an answer that
-//! it cannot read, at WARN, and that answer may be a Secret. So [`LIMITS`] holds whatever level is
-//! asked for, and no setting lifts it.
+//! it cannot read, at WARN, and that answer may be a Secret. So some targets have a limit, which holds
+//! whatever level is asked for.
 
 use std::io::{self, IsTerminal};
 

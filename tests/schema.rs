@@ -1,5 +1,7 @@
 //! What the API server accepts and refuses, and how it shows what it accepted.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use keyward::api::{AccessKey, AccessKeyStatus, Device};
@@ -86,6 +88,7 @@ async fn access_key_specs() {
         ("a tag with an empty key", tags(json!([{ "key": "", "value": "v" }])), Refused(&["spec.restrictions.deviceTags[0].key", "at least 1 chars"])),
         ("a tag with an empty value", tags(json!([{ "key": "k", "value": "" }])), Refused(&["spec.restrictions.deviceTags[0].value", "at least 1 chars"])),
         ("a tag's key of 256", tags(json!([{ "key": "k".repeat(256) }])), Refused(&["spec.restrictions.deviceTags[0].key", "255"])),
+        ("a tag's value of 256", tags(json!([{ "value": "v".repeat(256) }])), Refused(&["spec.restrictions.deviceTags[0].value", "255"])),
         ("no tags", tags(json!([])), Refused(&["spec.restrictions.deviceTags", "at least 1 items"])),
         ("100 tags", tags(json!(vec![json!({ "key": "k" }); 100])), Accepted),
         ("101 tags", tags(json!(vec![json!({ "key": "k" }); 101])), Refused(&["spec.restrictions.deviceTags", "at most 100 items"])),
@@ -112,6 +115,13 @@ async fn access_key_specs() {
         ("an expression's bad key", expression(json!({ "key": "a b", "operator": "Exists" })), Refused(&["matchExpressions[0].key", "valid label key"])),
         ("an expression's empty key", expression(json!({ "key": "", "operator": "Exists" })), Refused(&["matchExpressions[0].key"])),
         ("an expression's bad value", expression(json!({ "key": "a", "operator": "In", "values": ["-"] })), Refused(&["matchExpressions[0].values[0]", "should match"])),
+        ("an expression's value of 64", expression(json!({ "key": "a", "operator": "In", "values": ["b".repeat(64)] })), Refused(&["matchExpressions[0].values[0]", "63"])),
+        ("100 values", expression(json!({ "key": "a", "operator": "In", "values": vec!["b"; 100] })), Accepted),
+        ("101 values", expression(json!({ "key": "a", "operator": "In", "values": vec!["b"; 101] })), Refused(&["matchExpressions[0].values", "at most 100 items"])),
+        ("64 expressions", selector(json!({ "matchExpressions": vec![json!({ "key": "a", "operator": "Exists" }); 64] })), Accepted),
+        ("65 expressions", selector(json!({ "matchExpressions": vec![json!({ "key": "a", "operator": "Exists" }); 65] })), Refused(&["spec.restrictions.deviceSelector.matchExpressions", "at most 64 items"])),
+        ("64 labels to match", selector(json!({ "matchLabels": numbered(64) })), Accepted),
+        ("65 labels to match", selector(json!({ "matchLabels": numbered(65) })), Refused(&["spec.restrictions.deviceSelector.matchLabels", "at most 64"])),
         // state, suspend, description
         ("active", with("state", json!("Active")), Accepted),
         ("inactive", with("state", json!("Inactive")), Accepted),
@@ -174,6 +184,7 @@ async fn access_key_specs() {
         ("an annotation of Keyward", annotation("keyward.dev/a"), Refused(&["spec.secret.annotations", "reserved"])),
         ("an annotation key with a space", annotation("a b"), Refused(&["spec.secret.annotations", "each key"])),
         ("65 labels", secret(json!({ "labels": numbered(65) })), Refused(&["spec.secret.labels", "64"])),
+        ("64 labels", secret(json!({ "labels": numbered(64) })), Accepted),
         ("64 annotations", secret(json!({ "annotations": numbered(64) })), Accepted),
         ("65 annotations", secret(json!({ "annotations": numbered(65) })), Refused(&["spec.secret.annotations", "64"])),
         // secret.keys
@@ -188,6 +199,8 @@ async fn access_key_specs() {
         ("an entry named ..", keys(json!({ "secret": ".." })), Refused(&["spec.secret.keys.secret", "'..'"])),
         ("an entry that begins with ..", keys(json!({ "secret": "..a" })), Refused(&["spec.secret.keys.secret", "'..'"])),
         ("an entry with a slash", keys(json!({ "key": "a/b" })), Refused(&["spec.secret.keys.key", "should match"])),
+        ("the other entry with a space", keys(json!({ "secret": "a b" })), Refused(&["spec.secret.keys.secret", "should match"])),
+        ("the other entry of 254", keys(json!({ "secret": "a".repeat(254) })), Refused(&["spec.secret.keys.secret", "253"])),
         ("an entry that is empty", keys(json!({ "key": "" })), Refused(&["spec.secret.keys.key"])),
         ("an entry of 254", keys(json!({ "key": "a".repeat(254) })), Refused(&["spec.secret.keys.key", "253"])),
     ])
@@ -235,6 +248,21 @@ async fn device_specs() {
             "a tag with an empty key",
             tags(json!([{ "key": "", "value": "a" }])),
             Refused(&["spec.tags[0].key", "at least 1 chars"]),
+        ),
+        (
+            "a tag with an empty value",
+            tags(json!([{ "key": "a", "value": "" }])),
+            Refused(&["spec.tags[0].value", "at least 1 chars"]),
+        ),
+        (
+            "a tag's key of 256",
+            tags(json!([{ "key": "k".repeat(256), "value": "v" }])),
+            Refused(&["spec.tags[0].key", "255"]),
+        ),
+        (
+            "a tag's value of 256",
+            tags(json!([{ "key": "k", "value": "v".repeat(256) }])),
+            Refused(&["spec.tags[0].value", "255"]),
         ),
         (
             "100 tags",
@@ -621,6 +649,18 @@ async fn a_status_beyond_its_bounds_is_refused() {
         (
             json!({ "key": "k".repeat(256) }),
             Refused(&["status.key", "255"]),
+        ),
+        (
+            json!({ "uid": "u".repeat(65) }),
+            Refused(&["status.uid", "64"]),
+        ),
+        (
+            json!({ "revision": -1 }),
+            Refused(&["status.revision", "greater than or equal to 0"]),
+        ),
+        (
+            json!({ "rotationRequested": 0 }),
+            Refused(&["status.rotationRequested", "greater than or equal to 1"]),
         ),
     ];
     let namespace = TestNamespace::unserved("schema").await;

@@ -173,7 +173,7 @@ pub struct Rotation {
     /// How long the previous secret stays valid after a rotation: `24h` by default, `0s` to
     /// `2160h`. Whole numbers with the units `h`, `m`, `s` and `ms`; for 90 days write `2160h`.
     #[serde(default = "default_overlap")]
-    #[x_kube(validation = Rule::new(&format!(
+    #[x_kube(validation = Rule::new(format!(
         "!self.matches('{}') || duration(self) <= duration('2160h')",
         super::duration::SHAPE
     ))

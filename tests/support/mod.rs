@@ -1,5 +1,5 @@
 //! What the tests share. Each test binary uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 pub mod cluster;
 pub mod controller;

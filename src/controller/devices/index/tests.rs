@@ -266,11 +266,9 @@ fn write(index: &mut Index, of: &str) -> Option<Device> {
 }
 
 fn edit(index: &mut Index, of: &str, generation: i64) {
-    let records = index.claims.values().flatten();
-    let mut record = records
-        .cloned()
-        .find(|claim| &*claim.name.name == of)
-        .unwrap();
+    let mut records = index.claims.values().flatten();
+    let found = records.find(|claim| &*claim.name.name == of);
+    let mut record = found.unwrap().clone();
     record.generation = generation;
     record.resource_version = (record.version().unwrap() + 1).to_string().into();
     index.apply(record);

@@ -156,6 +156,8 @@ start_etcd() {
     --listen-peer-urls=unix://etcd-peer.sock
 }
 
+# How many requests it takes at once, and whom it serves first (API priority and
+# fairness), are left as Kubernetes has them: Keyward is to live with that.
 start_apiserver() {
   start_server kube-apiserver --etcd-servers=unix://etcd.sock \
     --bind-address=127.0.0.1 --secure-port="$port" --endpoint-reconciler-type=none \

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::{BoxStream, StreamExt, select_all};
+use http::header::{HeaderValue, USER_AGENT};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -398,11 +399,13 @@ fn outcome(ending: &Ending) -> Outcome {
 }
 
 /// A client that sends every request once: the issuing protocol decides itself what a failed one means (kube 5 would
-/// send a POST up to 15 times).
+/// send a POST up to 15 times). In audit logs it goes by `keyward/` and the version.
 ///
 /// # Errors
 /// When the configuration cannot be used, for instance because of an unreadable certificate.
 pub fn client(mut config: kube::Config) -> Result<Client, kube::Error> {
     config.default_retry = false;
+    let agent = HeaderValue::from_static(concat!("keyward/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, agent));
     Client::try_from(config)
 }

@@ -77,6 +77,8 @@ pub struct PresentSecret {
     pub namesake: bool,
     /// What its bytes are.
     pub bytes: Bytes,
+    /// When the read that found it so was begun.
+    pub at: Moment,
 }
 
 /// What a Secret's bytes are, without the bytes.
@@ -173,7 +175,12 @@ impl Memory {
         let held = self.held.iter_mut().map(|held| &mut held.since);
         let mark = self.mark.iter_mut().map(|(_, seen)| seen);
         let object = self.object.iter_mut().map(|(_, seen)| seen);
-        for moment in seen.chain(held).chain(mark).chain(object).chain(&mut self.behind_since) {
+        for moment in seen
+            .chain(held)
+            .chain(mark)
+            .chain(object)
+            .chain(&mut self.behind_since)
+        {
             *moment = long_ago;
         }
     }
@@ -221,8 +228,11 @@ impl Observed {
     /// As if the run had begun longer ago than any grace: for models.
     pub fn age(&mut self) {
         self.memory.age();
-        if let Some(SecretSeen::Absent(at)) = &mut self.secret {
-            *at = Moment::default();
+        match &mut self.secret {
+            Some(SecretSeen::Absent(at) | SecretSeen::Present(PresentSecret { at, .. })) => {
+                *at = Moment::default();
+            }
+            None => {}
         }
     }
 
@@ -299,7 +309,7 @@ impl Observed {
                 });
                 Continue(self.written(view, now))
             }
-            (Step::Publish { .. }, answer) => self.published(answer),
+            (Step::Publish { .. }, answer) => self.published(answer, now),
             (Step::Confirm { .. }, Answer::Conflict) => Continue(Observed {
                 source: Source::Cache,
                 ..self
@@ -361,7 +371,7 @@ impl Observed {
     }
 
     /// Only a clean first answer is believed; after a conflict the run inspects at once, after a failure the next does.
-    fn published(mut self, answer: Answer) -> ControlFlow<Memory, Observed> {
+    fn published(mut self, answer: Answer, at: Moment) -> ControlFlow<Memory, Observed> {
         let Some(held) = &mut self.memory.held else {
             return Break(self.memory);
         };
@@ -375,6 +385,7 @@ impl Observed {
                 owner,
                 namesake: true,
                 bytes,
+                at,
             };
             return Continue(Observed {
                 secret: Some(SecretSeen::Present(secret)),

@@ -288,7 +288,7 @@ impl Run<'_> {
     async fn read_secret_metadata(&mut self) -> Result<Answer, Failure> {
         let begun = self.now();
         let found = self
-            .in_time(delivery::read_metadata(&self.secrets, &self.key))
+            .in_time(delivery::read_metadata(&self.secrets, &self.key, begun))
             .await?;
         Ok(Answer::Secret(
             found.map_or(SecretSeen::Absent(begun), SecretSeen::Present),
@@ -298,7 +298,7 @@ impl Run<'_> {
     async fn read_secret(&mut self) -> Result<Answer, Failure> {
         let begun = self.now();
         let found = self
-            .in_time(delivery::read(&self.secrets, &self.key))
+            .in_time(delivery::read(&self.secrets, &self.key, begun))
             .await?;
         let Some((present, contents)) = found else {
             return Ok(Answer::Secret(SecretSeen::Absent(begun)));

@@ -77,10 +77,26 @@ struct Run {
 /// A request that changes something.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Write {
-    Status { uid: Uid, version: Version, ledger: Entry, attempt: Option<AttemptId> },
-    Create { owner: Uid, attempt: AttemptId },
-    Replace { uid: Uid, version: Version, owner: Uid, attempt: AttemptId },
-    Delete { uid: Uid, version: Version },
+    Status {
+        uid: Uid,
+        version: Version,
+        ledger: Entry,
+        attempt: Option<AttemptId>,
+    },
+    Create {
+        owner: Uid,
+        attempt: AttemptId,
+    },
+    Replace {
+        uid: Uid,
+        version: Version,
+        owner: Uid,
+        attempt: AttemptId,
+    },
+    Delete {
+        uid: Uid,
+        version: Version,
+    },
 }
 
 /// A ledger with an order, whichever: the orphans are kept sorted.
@@ -140,11 +156,18 @@ pub struct Issuing(pub Budget);
 const GRACE: Duration = Duration::from_secs(10);
 
 fn now() -> Now {
-    Now { monotonic: Moment::default() + GRACE, wall: Timestamp::UNIX_EPOCH }
+    Now {
+        monotonic: Moment::default() + GRACE,
+        wall: Timestamp::UNIX_EPOCH,
+    }
 }
 
 fn timing() -> Timing {
-    Timing { grace: GRACE, patience: Duration::ZERO, lag: GRACE }
+    Timing {
+        grace: GRACE,
+        patience: Duration::ZERO,
+        lag: GRACE,
+    }
 }
 
 impl Model for Issuing {
@@ -197,10 +220,13 @@ impl Model for Issuing {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no rule is broken", |_, world: &World| world.broken.is_none()),
-            Property::always("at rest the Secret is the accepted one, or was taken", |_, world: &World| {
-                !world.rests() || world.is_delivered()
+            Property::always("no rule is broken", |_, world: &World| {
+                world.broken.is_none()
             }),
+            Property::always(
+                "at rest the Secret is the accepted one, or was taken",
+                |_, world: &World| !world.rests() || world.is_delivered(),
+            ),
             Property::sometimes("a key is issued", |_, world: &World| world.rests()),
         ]
     }
@@ -212,10 +238,16 @@ impl World {
         match &process.run {
             None => {
                 if self.has_work(process) {
-                    actions.push(Action::Begin { controller, stale: false });
+                    actions.push(Action::Begin {
+                        controller,
+                        stale: false,
+                    });
                 }
                 if self.left.stale > 0 && process.old.as_ref().is_some_and(|old| *old != self.key) {
-                    actions.push(Action::Begin { controller, stale: true });
+                    actions.push(Action::Begin {
+                        controller,
+                        stale: true,
+                    });
                 }
             }
             Some(Run { sent: None, .. }) => actions.push(Action::Read(controller)),
@@ -248,7 +280,11 @@ impl World {
         if self.left.recreations > 0 {
             actions.push(Action::Recreate);
         }
-        if self.secret.as_ref().is_some_and(|secret| secret.owner != self.key.uid) {
+        if self
+            .secret
+            .as_ref()
+            .is_some_and(|secret| secret.owner != self.key.uid)
+        {
             actions.push(Action::Collect);
         }
         if self.nothing_is_on_its_way() {
@@ -264,10 +300,19 @@ impl World {
     /// The grace outlives every request; a process that is paused for longer between commit and publish is the named
     /// hole.
     fn nothing_is_on_its_way(&self) -> bool {
-        let publishes = |write: &Write| matches!(write, Write::Create { .. } | Write::Replace { .. });
+        let publishes =
+            |write: &Write| matches!(write, Write::Create { .. } | Write::Replace { .. });
         let may_publish = |process: &Process| {
-            let unsent = process.memory_now().held.as_ref().is_some_and(|held| held.publish == Publish::Unsent);
-            let sent = process.run.iter().flat_map(|run| &run.sent).any(|(_, write)| publishes(write));
+            let unsent = process
+                .memory_now()
+                .held
+                .as_ref()
+                .is_some_and(|held| held.publish == Publish::Unsent);
+            let sent = process
+                .run
+                .iter()
+                .flat_map(|run| &run.sent)
+                .any(|(_, write)| publishes(write));
             process.run.is_some() && (unsent || sent)
         };
         !self.orphans.iter().any(publishes) && !self.controllers.iter().any(may_publish)
@@ -315,7 +360,8 @@ impl World {
             }
             Action::TakeSecret => {
                 self.left.deletions -= 1;
-                self.taken.extend(self.secret.take().map(|secret| secret.holds));
+                self.taken
+                    .extend(self.secret.take().map(|secret| secret.holds));
             }
             Action::Rotate => {
                 self.left.rotations -= 1;
@@ -348,7 +394,11 @@ impl World {
     fn begin(&mut self, controller: usize, stale: bool) {
         self.left.stale -= u8::from(stale);
         let process = &mut self.controllers[controller];
-        let view = if stale { process.old.clone().unwrap_or(self.key.clone()) } else { self.key.clone() };
+        let view = if stale {
+            process.old.clone().unwrap_or(self.key.clone())
+        } else {
+            self.key.clone()
+        };
         process.old = Some(view.clone());
         let memory = std::mem::take(&mut process.memory);
         let observed = Observed::cached(view, memory, now().monotonic);
@@ -360,7 +410,10 @@ impl World {
         let step = next(&observed, now(), &timing());
         match &step {
             Step::Rest(rest) => {
-                if matches!(rest.situation, Situation::SecretExists | Situation::SecretModified | Situation::VerifierLost) {
+                if matches!(
+                    rest.situation,
+                    Situation::SecretExists | Situation::SecretModified | Situation::VerifierLost
+                ) {
                     self.broken = Some("a person is called without a reason");
                 }
                 self.end(controller, observed.rested(rest, now().monotonic));
@@ -372,7 +425,11 @@ impl World {
             Step::Commit { .. } if self.left.attempts == 0 => self.end(controller, observed.memory),
             _ => {
                 let sent = self.write(&observed, &step).map(|write| (step, write));
-                self.controllers[controller].run = Some(Run { observed, read, sent });
+                self.controllers[controller].run = Some(Run {
+                    observed,
+                    read,
+                    sent,
+                });
             }
         }
     }
@@ -380,7 +437,11 @@ impl World {
     fn end(&mut self, controller: usize, memory: Memory) {
         let process = &mut self.controllers[controller];
         process.run = None;
-        process.memory = if memory.is_idle(self.key.version) { Memory::default() } else { memory };
+        process.memory = if memory.is_idle(self.key.version) {
+            Memory::default()
+        } else {
+            memory
+        };
     }
 
     fn write(&mut self, observed: &Observed, step: &Step) -> Option<Write> {
@@ -397,35 +458,63 @@ impl World {
                 self.left.attempts -= 1;
                 self.names += 1;
                 let attempt = AttemptId(self.names.into());
-                status(ledger.commit(attempt, outlived, &view.uid, view.wanted), Some(attempt))
+                status(
+                    ledger.commit(attempt, outlived, &view.uid, view.wanted),
+                    Some(attempt),
+                )
             }
-            Step::Publish { attempt, over: None } => Write::Create { owner: view.uid.clone(), attempt: *attempt },
-            Step::Publish { attempt, over: Some((uid, version)) } => Write::Replace {
+            Step::Publish {
+                attempt,
+                over: None,
+            } => Write::Create {
+                owner: view.uid.clone(),
+                attempt: *attempt,
+            },
+            Step::Publish {
+                attempt,
+                over: Some((uid, version)),
+            } => Write::Replace {
                 uid: uid.clone(),
                 version: *version,
                 owner: view.uid.clone(),
                 attempt: *attempt,
             },
-            Step::Confirm { attempt, secret, settled } => {
+            Step::Confirm {
+                attempt,
+                secret,
+                settled,
+            } => {
                 let overlap = SignedDuration::from_hours(24);
-                status(ledger.confirm(*attempt, secret, *settled, overlap, now().wall), None)
+                status(
+                    ledger.confirm(*attempt, secret, *settled, overlap, now().wall),
+                    None,
+                )
             }
-            Step::DeleteSecret { uid, version } => Write::Delete { uid: uid.clone(), version: *version },
+            Step::DeleteSecret { uid, version } => Write::Delete {
+                uid: uid.clone(),
+                version: *version,
+            },
             Step::ClearMark => status(ledger.settle(), None),
             Step::Rebind => status(ledger.rebind(&view.uid), None),
             Step::Retire => status(ledger.retire(now().wall), None),
-            Step::Adopt { .. } | Step::ReadKey | Step::ReadSecret { .. } | Step::Recheck => return None,
+            Step::Adopt { .. } | Step::ReadKey | Step::ReadSecret { .. } | Step::Recheck => {
+                return None;
+            }
             Step::StartOver | Step::Rest(_) => return None,
         })
     }
 
     fn read(&mut self, controller: usize) {
-        let Some(mut run) = self.controllers[controller].run.take() else { return };
+        let Some(mut run) = self.controllers[controller].run.take() else {
+            return;
+        };
         let step = next(&run.observed, now(), &timing());
         let answer = match &step {
             Step::ReadKey => {
                 let held = run.observed.memory.held.as_ref().map(|held| held.attempt);
-                let known = |holds: &AttemptId| held == Some(*holds) || self.key.ledger.known().any(|known| known == *holds);
+                let known = |holds: &AttemptId| {
+                    held == Some(*holds) || self.key.ledger.known().any(|known| known == *holds)
+                };
                 Answer::Key(self.key.clone(), run.read.filter(known))
             }
             Step::ReadSecret { bytes } => {
@@ -450,17 +539,21 @@ impl World {
                 owner: Some(secret.owner.clone()),
                 namesake: true,
                 bytes,
+                at: now().monotonic,
             }),
         }
     }
 
     fn take_sent(&mut self, controller: usize) -> (Step, Write) {
         let run = self.controllers[controller].run.as_mut();
-        run.and_then(|run| run.sent.take()).expect("the action is for a request in flight")
+        run.and_then(|run| run.sent.take())
+            .expect("the action is for a request in flight")
     }
 
     fn answer(&mut self, controller: usize, step: &Step, answer: Answer) {
-        let Some(run) = self.controllers[controller].run.take() else { return };
+        let Some(run) = self.controllers[controller].run.take() else {
+            return;
+        };
         match run.observed.after(step, answer, now().monotonic) {
             Continue(observed) => self.go_on(controller, observed, run.read),
             Break(memory) => self.end(controller, memory),
@@ -470,7 +563,12 @@ impl World {
     /// Carries a request out, as the API server does.
     fn serve(&mut self, write: &Write) -> Answer {
         match write {
-            Write::Status { uid, version, ledger, attempt } => {
+            Write::Status {
+                uid,
+                version,
+                ledger,
+                attempt,
+            } => {
                 if (uid, version) != (&self.key.uid, &self.key.version) {
                     return Answer::Conflict;
                 }
@@ -489,7 +587,12 @@ impl World {
                 let uid = self.new_uid();
                 self.store(uid, owner, *attempt)
             }
-            Write::Replace { uid, version, owner, attempt } => {
+            Write::Replace {
+                uid,
+                version,
+                owner,
+                attempt,
+            } => {
                 if !self.is_stored(uid, *version) {
                     return Answer::Conflict;
                 }
@@ -506,12 +609,19 @@ impl World {
     }
 
     fn is_stored(&self, uid: &Uid, version: Version) -> bool {
-        self.secret.as_ref().is_some_and(|secret| secret.uid == *uid && secret.version == version)
+        self.secret
+            .as_ref()
+            .is_some_and(|secret| secret.uid == *uid && secret.version == version)
     }
 
     fn store(&mut self, uid: Uid, owner: &Uid, holds: AttemptId) -> Answer {
         let version = self.new_version();
-        let replaced = self.secret.replace(Stored { uid: uid.clone(), version, owner: owner.clone(), holds });
+        let replaced = self.secret.replace(Stored {
+            uid: uid.clone(),
+            version,
+            owner: owner.clone(),
+            holds,
+        });
         let newest = self.key.ledger.accepted.last().map(|newest| newest.attempt);
         let rotating = self.key.ledger.issuance.is_some();
         if replaced.is_some_and(|replaced| Some(replaced.holds) == newest) && !rotating {
@@ -526,12 +636,23 @@ impl World {
     fn check_accepted(&mut self) {
         for accepted in &self.key.ledger.accepted {
             let entry = (self.key.uid.clone(), accepted.revision, accepted.attempt);
-            let before = self.accepted.iter().find(|(uid, revision, _)| (uid, revision) == (&entry.0, &entry.1));
+            let before = self
+                .accepted
+                .iter()
+                .find(|(uid, revision, _)| (uid, revision) == (&entry.0, &entry.1));
             match before {
-                Some(before) if *before != entry => self.broken = Some("two secrets are accepted for one revision"),
+                Some(before) if *before != entry => {
+                    self.broken = Some("two secrets are accepted for one revision")
+                }
                 Some(_) => {}
-                None if !self.published.contains(&entry.2) => self.broken = Some("a secret is accepted that nobody got"),
-                None if self.accepted.iter().any(|(_, _, attempt)| *attempt == entry.2) => {
+                None if !self.published.contains(&entry.2) => {
+                    self.broken = Some("a secret is accepted that nobody got")
+                }
+                None if self
+                    .accepted
+                    .iter()
+                    .any(|(_, _, attempt)| *attempt == entry.2) =>
+                {
                     self.broken = Some("a secret is accepted twice");
                 }
                 None => self.accepted.push(entry),
@@ -542,13 +663,19 @@ impl World {
     fn rests(&self) -> bool {
         let idle = |process: &Process| process.run.is_none() && !self.has_work(process);
         let ledger = &self.key.ledger;
-        let done = ledger.issuance.is_none() && ledger.unsettled.is_none() && !ledger.accepted.is_empty();
+        let done =
+            ledger.issuance.is_none() && ledger.unsettled.is_none() && !ledger.accepted.is_empty();
         let asked = self.key.wanted == ledger.requested;
         done && asked && self.orphans.is_empty() && self.controllers.iter().all(idle)
     }
 
     fn is_delivered(&self) -> bool {
-        let newest = self.key.ledger.accepted.last().map(|accepted| accepted.attempt);
+        let newest = self
+            .key
+            .ledger
+            .accepted
+            .last()
+            .map(|accepted| accepted.attempt);
         match &self.secret {
             Some(secret) => Some(secret.holds) == newest && secret.owner == self.key.uid,
             None => newest.is_some_and(|newest| self.taken.contains(&newest)),
@@ -573,6 +700,8 @@ impl World {
 
 impl Process {
     fn memory_now(&self) -> &Memory {
-        self.run.as_ref().map_or(&self.memory, |run| &run.observed.memory)
+        self.run
+            .as_ref()
+            .map_or(&self.memory, |run| &run.observed.memory)
     }
 }

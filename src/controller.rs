@@ -4,7 +4,7 @@
 //! watch AccessKeys -> queue -> run: step::next names a step, run takes it -> report -> queue again later
 //! ```
 //!
-//! What is decided is in [`step`] (section 3 of DESIGN.md) and [`ledger`] (what a step does to the status); both are
+//! What is decided is in [`step`] (the rules of the crate's documentation as code) and [`ledger`] (what a step does to the status); both are
 //! pure. [`run`] takes the steps. This file watches, queues, and is the only place that logs, counts and sends Events.
 
 pub mod backoff;

@@ -1,4 +1,4 @@
-//! Keys are issued on a real API server, once each, as DESIGN.md section 3 says.
+//! Keys are issued on a real API server, once each.
 
 mod support;
 

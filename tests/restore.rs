@@ -1,4 +1,4 @@
-//! AccessKeys and Secrets that come back from a backup (DESIGN.md section 3, rule 8).
+//! AccessKeys and Secrets that come back from a backup (rule 8).
 
 mod support;
 

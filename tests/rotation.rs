@@ -383,13 +383,8 @@ async fn two_controllers_at_once_rotate_each_key_once() {
 #[tokio::test]
 async fn a_rotation_whose_secret_is_refused_is_told_by_its_field() {
     let (place, controller) = issued("refused").await;
-    // Each annotation is within bounds; in bytes they are more than an object may have.
-    let long = "\u{1F511}".repeat(2048);
-    let annotations: serde_json::Map<String, serde_json::Value> = (0..40)
-        .map(|number| (format!("example.com/a{number}"), long.clone().into()))
-        .collect();
     let before = place.delivered("pump").await;
-    let refused = pump().with("/spec/secret/annotations", annotations);
+    let refused = pump().with("/spec/secret/annotations", too_many_bytes());
     place.apply(refused.revision(2)).await;
     let told = place.stalled("pump", "InvalidSpec").await;
     assert!(
@@ -402,4 +397,27 @@ async fn a_rotation_whose_secret_is_refused_is_told_by_its_field() {
     let rotated = place.issued("pump", 2).await;
     fits(&rotated, &place.delivered("pump").await);
     place.keeps_its_secrets(&[&controller]).await;
+}
+
+/// 2048 characters each, as the schema allows, but together more bytes than an object may have.
+fn too_many_bytes() -> serde_json::Map<String, serde_json::Value> {
+    let long = "\u{1F511}".repeat(2048);
+    let name = |number| format!("example.com/a{number}");
+    (0..40)
+        .map(|number| (name(number), long.clone().into()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_rotation_that_was_refused_for_long_goes_on_once_the_cause_is_gone() {
+    let (place, controller) = issued("refused-for-long").await;
+    let refused = pump().with("/spec/secret/annotations", too_many_bytes());
+    place.apply(refused.revision(2)).await;
+    place.stalled("pump", "InvalidSpec").await;
+    for _ in 0..12 {
+        controller.later(GRACE);
+        controller.is_at_rest().await;
+    }
+    place.apply(pump().revision(2)).await;
+    place.issued("pump", 2).await;
 }

@@ -19,7 +19,7 @@ pub struct Version(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(pub u64);
 
-/// The most attempts an issuance has at a time (DESIGN.md section 3, rule 3).
+/// The most attempts an issuance has at a time (rule 3).
 pub const MAX_ATTEMPTS: usize = 8;
 
 /// The most verifiers a key has accepted at a time.

@@ -1,4 +1,4 @@
-//! What to do next for one AccessKey: section 3 of DESIGN.md as code. Nothing here talks to anyone.
+//! What to do next for one AccessKey: the rules of the [crate's documentation](crate) as code. Nothing here talks to anyone.
 //!
 //! A **run** looks at one AccessKey until it can rest: [`next`] names one [`Step`], someone takes it with one request,
 //! and [`Observed::after`] says what is known then. Both are pure, so the controller and a model of it share them.
@@ -124,7 +124,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The parts of DESIGN.md section 3 that are fixed, with this grace.
+    /// This grace, and what is fixed.
     pub fn with_grace(grace: Duration) -> Timing {
         Timing {
             grace,

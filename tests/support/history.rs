@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
-use keyward::api::{AccessKey, AccessKeyStatus};
+use keyward::api::{AccessKey, AccessKeyStatus, Restrictions};
 use keyward::key::{Check, Secret};
 use keyward::verifier::Verifier;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -249,6 +249,9 @@ impl Seen {
         let wrong = |what: &str| Some(format!("{name}: {what}: {status:?}"));
         if !is_done(key) {
             return wrong("is not done");
+        }
+        if key.spec.restrictions == Restrictions::default() {
+            return wrong("has lost its restrictions");
         }
         let [accepted] = status.verifiers.as_slice() else {
             return wrong("does not accept exactly one secret");

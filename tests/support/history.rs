@@ -295,11 +295,13 @@ impl Seen {
         let left = left.map(|key| (key.name_any(), &key.spec.rotation, &key.status));
         format!(
             "{done} of {} keys are done, {} issues took several attempts, {} keys were marked for a sweep, {} Secrets \
-             were taken back; one that is not done: {left:#?}",
+             were taken back, {} violations {:?}; one that is not done: {left:#?}",
             self.keys.len(),
             self.repeated.len(),
             self.marked.len(),
             self.taken_back,
+            self.violations.len(),
+            self.violations.first(),
         )
     }
 }

@@ -42,12 +42,15 @@ use self::events::Events;
 use self::failure::Failure;
 use self::run::{Ended, Ending, Kept, Tools};
 use self::step::{Rest, Situation};
-use crate::api::AccessKey;
+use crate::api::{AccessKey, Restrictions};
 use crate::clock::Moment;
 use crate::metrics::Outcome;
 
 /// Every object is looked at this often, a tenth more or less, even if nothing happens.
 const RESYNC: Duration = Duration::from_secs(600);
+
+/// AccessKeys are listed so many at a time: what a page takes is several times what is kept of it.
+const PAGE: u32 = 100;
 
 type Guarded = DeserializeGuard<AccessKey>;
 
@@ -135,7 +138,7 @@ struct Watch {
 impl Watch {
     fn start(api: Api<Guarded>) -> Watch {
         let (store, writer) = reflector::store();
-        let stream = watcher(api, watcher::Config::default())
+        let stream = watcher(api, watcher::Config::default().page_size(PAGE))
             .default_backoff()
             .modify(forget_bulk)
             .reflect(writer)
@@ -147,11 +150,15 @@ impl Watch {
     }
 }
 
-/// Drops what is large and never looked at: with 10,000 keys it would be most of the memory.
+/// Drops what is large and never looked at: with 10,000 keys it would be most of the memory. A status is written
+/// without it all the same: the API server takes only the status from such a write.
 fn forget_bulk(object: &mut Guarded) {
     let meta = object.meta_mut();
     meta.managed_fields = None;
     meta.annotations = None;
+    let Ok(key) = &mut object.0 else { return };
+    key.spec.restrictions = Restrictions::default();
+    key.spec.description = None;
 }
 
 fn messages(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()> {

@@ -13,6 +13,8 @@
 //! | tag | 32 bytes | 32 bytes |
 //! | spelling | `$argon2id$v=19$m=..,t=..,p=..$salt$tag`, one way to write each value | the same |
 
+mod memory;
+
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -217,7 +219,9 @@ impl fmt::Display for Cost {
 fn hash(password: &[u8], salt: &[u8], params: &Params) -> argon2::Result<[u8; TAG_LEN]> {
     let mut tag = [0; TAG_LEN];
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-    argon2.hash_password_into(password, salt, &mut tag)?;
+    memory::lend(params.block_count(), |blocks| {
+        argon2.hash_password_into_with_memory(password, salt, &mut tag, blocks)
+    })?;
     Ok(tag)
 }
 

@@ -16,8 +16,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use support::cluster::{TestNamespace, from_json};
-use support::history::History;
-use support::process::{Access, Launcher, Process};
+use support::history::{History, Seen, is_done};
+use support::process::{Access, Launcher, Process, holds_no_secret};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
@@ -90,7 +90,7 @@ async fn live(
         }
         // In the midst of its first issues.
         _ => {
-            let writes = |seen: &support::history::Seen| seen.statuses > statuses;
+            let writes = |seen: &Seen| seen.statuses > statuses;
             history.until("it issues", PATIENCE, writes).await;
             sleep(Duration::from_millis(60).mul_f64(a_moment * a_moment)).await;
         }
@@ -151,16 +151,14 @@ async fn told_to_end_it_finishes_what_is_under_way() {
     create(&keys, 0..KEYS).await;
 
     let process = launcher.start(&[&flag]);
-    let issues = |seen: &support::history::Seen| seen.secrets.len() > KEYS / 10;
+    let issues = |seen: &Seen| seen.secrets.len() > KEYS / 10;
     history.until("it issues", PATIENCE, issues).await;
     let begin = Instant::now();
     let status = process.end(Duration::from_secs(10)).await;
     println!("ended {:?} after SIGTERM", begin.elapsed());
     assert_eq!(status.code(), Some(0));
 
-    let all_seen = |seen: &support::history::Seen| {
-        seen.secrets.len() == issued(seen) && seen.keys.len() == KEYS
-    };
+    let all_seen = |seen: &Seen| seen.secrets.len() == issued(seen) && seen.keys.len() == KEYS;
     history
         .until(
             "nothing is left half done",
@@ -190,9 +188,9 @@ async fn told_to_end_it_finishes_what_is_under_way() {
     logs_hold_no_secret(&launcher, &history);
 }
 
-fn issued(seen: &support::history::Seen) -> usize {
+fn issued(seen: &Seen) -> usize {
     let keys = seen.keys.values();
-    keys.filter(|key| support::history::is_done(key)).count()
+    keys.filter(|key| is_done(key)).count()
 }
 
 fn is_open(key: &AccessKey) -> bool {
@@ -249,9 +247,10 @@ struct Door {
 
 impl Door {
     async fn to(server: SocketAddr) -> Door {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a free port");
         let door = Door {
-            address: listener.local_addr().unwrap(),
+            address: listener.local_addr().expect("an address"),
             open: Arc::default(),
             tries: Arc::default(),
         };
@@ -261,8 +260,9 @@ impl Door {
                 tries.fetch_add(1, Ordering::Relaxed);
                 if open.load(Ordering::Relaxed) {
                     tokio::spawn(async move {
-                        let mut server = TcpStream::connect(server).await.unwrap();
-                        copy_bidirectional(&mut client, &mut server).await.ok();
+                        if let Ok(mut server) = TcpStream::connect(server).await {
+                            copy_bidirectional(&mut client, &mut server).await.ok();
+                        }
                     });
                 }
             }
@@ -274,8 +274,9 @@ impl Door {
 #[tokio::test]
 async fn started_wrongly_it_says_what_to_change() {
     let launcher = Launcher::as_controller("flags").await;
-    let taken = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let taken = format!("--admin-listen={}", taken.local_addr().unwrap());
+    let taken = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let taken = taken.local_addr().expect("an address");
+    let taken_flag = format!("--admin-listen={taken}");
     let some = "--namespace=some";
     let rows: [(&[&str], i32, &str); 10] = [
         (
@@ -308,7 +309,7 @@ async fn started_wrongly_it_says_what_to_change() {
         ),
         (&[some, "--log-level=loud"], 1, "\"loud\" is no level"),
         (
-            &[some, &taken],
+            &[some, &taken_flag],
             1,
             "(--admin-listen): Address already in use",
         ),
@@ -345,8 +346,8 @@ fn refuses(
         .command(flags)
         .envs(environment.iter().copied())
         .output()
-        .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+        .expect("the binary starts");
+    let said = String::from_utf8(output.stderr).expect("text");
     println!("{flags:?}: {said}");
     assert_eq!(output.status.code(), Some(code), "{flags:?}: {said}");
     assert!(said.contains(words), "{flags:?}: {said}");
@@ -411,7 +412,7 @@ fn logs_hold_no_secret(launcher: &Launcher, history: &History) {
     let log = launcher.log();
     let secrets = history.plaintexts();
     assert!(!secrets.is_empty(), "Secrets were delivered");
-    support::process::holds_no_secret(&log, &secrets);
+    holds_no_secret(&log, &secrets);
     println!(
         "{} MB of logs hold none of {} secrets",
         log.len() / 1_000_000,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
-use keyward::api::{AccessKey, AccessKeyStatus};
+use keyward::api::{AccessKey, AccessKeyStatus, Restrictions};
 use keyward::key::{Check, Secret};
 use keyward::verifier::Verifier;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -250,6 +250,9 @@ impl Seen {
         if !is_done(key) {
             return wrong("is not done");
         }
+        if key.spec.restrictions == Restrictions::default() {
+            return wrong("has lost its restrictions");
+        }
         let [accepted] = status.verifiers.as_slice() else {
             return wrong("does not accept exactly one secret");
         };
@@ -292,11 +295,13 @@ impl Seen {
         let left = left.map(|key| (key.name_any(), &key.spec.rotation, &key.status));
         format!(
             "{done} of {} keys are done, {} issues took several attempts, {} keys were marked for a sweep, {} Secrets \
-             were taken back; one that is not done: {left:#?}",
+             were taken back, {} violations {:?}; one that is not done: {left:#?}",
             self.keys.len(),
             self.repeated.len(),
             self.marked.len(),
             self.taken_back,
+            self.violations.len(),
+            self.violations.first(),
         )
     }
 }

@@ -126,6 +126,7 @@ pub struct Launcher {
     logs: PathBuf,
     kubeconfig: PathBuf,
     purpose: String,
+    level: &'static str,
     starts: AtomicU32,
 }
 
@@ -140,6 +141,7 @@ impl Launcher {
             purpose: format!("{purpose}-{}", std::process::id()),
             folder,
             kubeconfig,
+            level: "trace",
             starts: AtomicU32::new(0),
         }
     }
@@ -149,7 +151,12 @@ impl Launcher {
         Launcher::new(purpose, &Access::admin().as_controller().await)
     }
 
-    /// `keyward controller` with these flags, in an environment that says nothing else. A later flag counts.
+    /// With logs of this level.
+    pub fn logging(self, level: &'static str) -> Launcher {
+        Launcher { level, ..self }
+    }
+
+    /// `keyward controller` with these flags, in an environment that says nothing else.
     pub fn command(&self, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
         let settings = std::env::vars_os().map(|(name, _)| name);
@@ -171,7 +178,7 @@ impl Launcher {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let addresses = self.folder.path().join(format!("addresses-{number}"));
         let log = self.log_of(number);
-        let mut command = self.command(&["--admin-listen=127.0.0.1:0", "--log-level=trace"]);
+        let mut command = self.command(&["--admin-listen=127.0.0.1:0", "--log-level", self.level]);
         command
             .arg("--address-file")
             .arg(&addresses)

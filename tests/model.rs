@@ -36,12 +36,21 @@ fn two_controllers_one_crash_one_fault() {
 }
 
 #[test]
-fn two_controllers_a_fault_and_a_rotation() {
+fn a_rotation() {
     explore(Budget {
-        attempts: 3,
-        faults: 1,
+        attempts: 2,
         rotations: 1,
+        faults: 1,
+        ..Budget::default()
+    });
+}
+
+#[test]
+fn a_secret_taken_away() {
+    explore(Budget {
+        attempts: 2,
         deletions: 1,
+        faults: 1,
         ..Budget::default()
     });
 }
@@ -49,20 +58,20 @@ fn two_controllers_a_fault_and_a_rotation() {
 #[test]
 fn a_recreated_key() {
     explore(Budget {
-        attempts: 3,
-        faults: 1,
+        attempts: 2,
         recreations: 1,
+        faults: 1,
         ..Budget::default()
     });
 }
 
 #[test]
-fn a_stale_cache() {
+fn a_stale_cache_and_an_edit() {
     explore(Budget {
-        attempts: 3,
-        faults: 1,
+        attempts: 2,
         stale: 1,
         edits: 1,
+        faults: 1,
         ..Budget::default()
     });
 }

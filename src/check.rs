@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::api::{AccessKey, Device};
+use crate::cause::innermost;
 use crate::devices::{Claim, elect};
 use crate::key::Secret;
 use crate::policy::{Decision, DeviceRecord, KeyRecord, Presented, Reason, UnreadableKey, decide};
@@ -215,7 +216,7 @@ fn read<K: Resource<DynamicType = ()> + DeserializeOwned>(
     object
         .clone()
         .try_parse()
-        .map_err(|error| unreadable::<K>(object, error))
+        .map_err(|error| unreadable::<K>(object, innermost(&error)))
 }
 
 fn unreadable<K: Resource<DynamicType = ()>>(

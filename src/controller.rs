@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::{BoxStream, StreamExt, select_all};
+use http::header::{HeaderValue, USER_AGENT};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -250,7 +251,7 @@ impl Desk {
         self.report(&ended);
         let wait = self.wait_after(&mut slot, &ended);
         slot.kept = ended.kept;
-        if !slot.is_idle(&ended.key) {
+        if !slot.is_idle(key, &ended.ending) {
             self.put_back(reference, slot);
         }
         Action::requeue(wait)
@@ -368,9 +369,12 @@ impl Slot {
         (*edition == Edition::of(key) && !left.is_zero()).then_some(left)
     }
 
-    fn is_idle(&self, key: &AccessKey) -> bool {
-        let version = status::version(key.metadata.resource_version.as_deref());
+    /// Would a later look do the same without it? Not before the cache shows what the run wrote, nor while a restore
+    /// is waited for, which is counted from the first look.
+    fn is_idle(&self, cached: &AccessKey, ending: &Ending) -> bool {
+        let version = status::version(cached.metadata.resource_version.as_deref());
         !self.backoff.is_failing()
+            && !awaits_restore(ending)
             && version.is_none_or(|version| self.kept.memory.is_idle(version))
     }
 }
@@ -381,6 +385,10 @@ fn has_succeeded(rest: &Rest) -> bool {
         rest.situation,
         Situation::Settled | Situation::Suspended | Situation::Deleted | Situation::VerifierLost
     )
+}
+
+fn awaits_restore(ending: &Ending) -> bool {
+    matches!(ending, Ending::Rested(rest) if rest.situation == Situation::AwaitingRestore)
 }
 
 fn outcome(ending: &Ending) -> Outcome {
@@ -398,11 +406,13 @@ fn outcome(ending: &Ending) -> Outcome {
 }
 
 /// A client that sends every request once: the issuing protocol decides itself what a failed one means (kube 5 would
-/// send a POST up to 15 times).
+/// send a POST up to 15 times). In audit logs it goes by `keyward/` and the version.
 ///
 /// # Errors
 /// When the configuration cannot be used, for instance because of an unreadable certificate.
 pub fn client(mut config: kube::Config) -> Result<Client, kube::Error> {
     config.default_retry = false;
+    let agent = HeaderValue::from_static(concat!("keyward/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, agent));
     Client::try_from(config)
 }

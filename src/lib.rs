@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod api;
+mod cause;
 pub mod check;
 pub mod clock;
 pub mod conditions;

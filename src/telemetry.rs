@@ -81,11 +81,12 @@ pub enum TelemetryError {
 
 /// The most that is ever logged of a target and what is below it; the first that fits counts.
 ///
-/// Of kube's client, WARN and DEBUG repeat bodies. The others write no body today, but at TRACE they
+/// Of kube's client, WARN and DEBUG repeat bodies, and ERROR says of a request that failed only that
+/// one did, which whoever sent it says better. The others write no body today, but at TRACE they
 /// write what they send and receive piece by piece, and headers with the token among it.
 const LIMITS: [(&str, LevelFilter); 12] = [
     ("kube_client::client::tls", LevelFilter::WARN),
-    ("kube_client::client", LevelFilter::ERROR),
+    ("kube_client::client", LevelFilter::OFF),
     ("kube_client", LevelFilter::DEBUG),
     ("kube_core", LevelFilter::DEBUG),
     ("h2", LevelFilter::INFO),
@@ -112,7 +113,8 @@ where
         .with(lines(args.log_format, ansi, writer)))
 }
 
-fn is_within_limits(metadata: &Metadata<'_>) -> bool {
+/// May this be logged at all, whatever level is asked for?
+pub fn is_within_limits(metadata: &Metadata<'_>) -> bool {
     let limit = LIMITS
         .iter()
         .find(|(prefix, _)| is_below(metadata.target(), prefix));
@@ -175,7 +177,7 @@ mod tests {
             "kube_client::client[request]=trace",
             "[request]=trace",
             "[{url}]=trace",
-            "off,kube_client::client=trace",
+            "off,kube_client=error,kube_client::client=trace",
             "info,kube_client::client::builder=trace",
         ] {
             let log = logged(LogFormat::Text, level, || {
@@ -185,7 +187,8 @@ mod tests {
                 debug!(target: "kube_client::client", "CANARY");
                 trace!(target: "kube_client::client", "CANARY");
                 warn!(target: "kube_client::client::builder", "CANARY");
-                error!(target: "kube_client::client", "told");
+                error!(target: "kube_client::client", "CANARY");
+                error!(target: "kube_client::config", "told");
             });
             assert!(!log.contains("CANARY"), "{level}: {log}");
             assert!(log.contains("told"), "{level}: {log}");

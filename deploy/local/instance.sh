@@ -15,6 +15,7 @@
 
 servers=(etcd kube-apiserver kube-controller-manager)
 dir=
+crds=
 fsync=
 command=()
 building=
@@ -23,12 +24,13 @@ keep_folder= # even if this process fails
 # What each server is started through; tethered_to_this_process adds to it.
 tether=(setsid)
 
-# Sets dir, fsync and command from "[--dir DIR] [--fsync] [-- COMMAND...]".
+# Sets these variables from "[--dir DIR] [--crds PATH] [--fsync] [-- COMMAND...]".
 read_arguments() {
   while (($#)); do
     case $1 in
       --dir) dir=${2-} && [[ $dir ]] || die "--dir needs a folder: write --dir DIR." && shift 2 ;;
       --dir=?*) dir=${1#--dir=} && shift ;;
+      --crds) [[ -e ${2-} ]] || die "--crds needs a file or folder that exists: write --crds PATH." && crds=$(realpath -- "$2") && shift 2 ;;
       --fsync) fsync=yes && shift ;;
       -h | --help) usage && exit ;;
       --) shift && command=("$@") && break ;;
@@ -156,6 +158,8 @@ start_etcd() {
     --listen-peer-urls=unix://etcd-peer.sock
 }
 
+# How many requests it takes at once, and whom it serves first (API priority and
+# fairness), are left as Kubernetes has them: Keyward is to live with that.
 start_apiserver() {
   start_server kube-apiserver --etcd-servers=unix://etcd.sock \
     --bind-address=127.0.0.1 --secure-port="$port" --endpoint-reconciler-type=none \
@@ -211,6 +215,15 @@ start_apiserver_on_free_port() {
   die "No free port between $first and $((first + size - 1)): end what uses them, or name others with KEYWARD_LOCAL_PORTS=FIRST-LAST."
 }
 
+# The garbage collector learns of new kinds at its start, and then every 30
+# seconds: what is there before it starts is collected at once from the outset.
+install_crds() {
+  {
+    bin/kubectl --kubeconfig=kubeconfig apply --server-side -f "$crds" &&
+      bin/kubectl --kubeconfig=kubeconfig wait --for=condition=Established --timeout=30s crd --all
+  } >logs/crds.log 2>&1 || die_with_log crds "could not be installed"
+}
+
 # Makes the folder and starts the servers; dir is then a ready cluster.
 start_instance() {
   local tool mask back=$PWD since
@@ -225,6 +238,7 @@ start_instance() {
   make_keys
   start_etcd
   start_apiserver_on_free_port
+  [[ ! $crds ]] || install_crds
   start_controller_manager
   # The controllers work once they have made this.
   wait_for kube-controller-manager /api/v1/namespaces/default/serviceaccounts/default ||
@@ -242,7 +256,7 @@ stop_servers() {
     read -r pid was 2>/dev/null <"$1/pids/${servers[i]}" || continue
     [[ $pid && $was && $(identity "$pid") == "$was" ]] || continue
     found=yes
-    stop_session "$pid"
+    stop_group "$pid"
   done
   [[ $found ]]
 }
@@ -250,10 +264,10 @@ stop_servers() {
 # Undoes what this process has done, however far it has come.
 stop_instance() {
   local pid
-  [[ ! $building ]] || stop_session "$building"
+  [[ ! $building ]] || stop_group "$building"
   [[ $claimed ]] || return 0
   stop_servers "$dir"
   # A signal may have come between a start and writing it down.
-  for pid in $(jobs -pr); do stop_session "$pid"; done
+  for pid in $(jobs -pr); do stop_group "$pid"; done
   [[ $keep_folder ]] || rm -rf -- "$dir"
 }

@@ -49,7 +49,7 @@ identity() {
 
 # Ends a process that was started through setsid, and what it has started:
 # asks it to, and after 10 seconds does not ask any more.
-stop_session() {
+stop_group() {
   local pid=$1 _
   # It may not have reached its setsid yet, then there is no group of that name.
   kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{AccessKeyStatus, GoDuration, schema};
 
@@ -58,6 +59,7 @@ pub struct AccessKeySpec {
     /// Which devices may use the key: either `allDevices: true` alone, or at least one of
     /// `deviceIds`, `deviceTags` and `deviceSelector`; a device that any of them admits may use it.
     /// A device that used a restricted key also sees only devices inside the same restrictions.
+    #[serde(deserialize_with = "object")]
     pub restrictions: Restrictions,
 
     /// When a new secret is issued for the same key.
@@ -272,6 +274,12 @@ impl Default for SecretKeys {
     }
 }
 
+/// An object and nothing else: a list would be read as the fields in their order, and `[true]` as `allDevices: true`.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D::Error> {
+    let fields = serde_json::Map::deserialize(from)?;
+    T::deserialize(serde_json::Value::Object(fields)).map_err(D::Error::custom)
+}
+
 fn first_revision() -> i32 {
     1
 }
@@ -286,4 +294,27 @@ fn default_key_entry() -> String {
 
 fn default_secret_entry() -> String {
     "secret".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn restrictions_are_an_object_and_never_a_list() {
+        let read =
+            |restrictions| from_value::<AccessKeySpec>(json!({ "restrictions": restrictions }));
+        assert!(read(json!({ "allDevices": true })).is_ok());
+        for wrong in [
+            json!([true]),
+            json!([]),
+            json!(null),
+            json!("all"),
+            json!({ "allDevices": "true" }),
+        ] {
+            assert!(read(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::cause::innermost;
+
 /// Why there is no answer, and what to change.
 #[derive(Debug, Error)]
 pub enum CannotTell {
@@ -33,10 +35,7 @@ pub enum CannotTell {
         "cannot reach the API server to ask for {what}: {error}; check that it runs and that \
          KUBECONFIG names the right one"
     )]
-    Unreachable {
-        what: String,
-        error: Box<kube::Error>,
-    },
+    Unreachable { what: String, error: String },
     #[error(
         "the API server does not accept the credentials it was asked for {what} with: log in \
          again, or set KUBECONFIG"
@@ -80,9 +79,17 @@ impl CannotTell {
                     message: status.message,
                 },
             },
+            kube::Error::Service(error) => Self::Unreachable {
+                what,
+                error: innermost(error.as_ref()),
+            },
+            kube::Error::HyperError(error) => Self::Unreachable {
+                what,
+                error: innermost(&error),
+            },
             error => Self::Unreachable {
                 what,
-                error: Box::new(error),
+                error: error.to_string(),
             },
         }
     }

@@ -16,6 +16,7 @@ use super::ledger::{Uid, Version};
 use super::observed::{Bytes, PresentSecret};
 use super::status::version;
 use crate::api::AccessKey;
+use crate::clock::Moment;
 use crate::key::Secret;
 
 /// The type of the Secrets that the controller makes.
@@ -115,10 +116,11 @@ fn manifest(
 pub async fn read_metadata(
     secrets: &Api<KubeSecret>,
     owner: &AccessKey,
+    begun: Moment,
 ) -> Result<Option<PresentSecret>, Failure> {
     let found = secrets.get_metadata_opt(owner.secret_name()).await?;
     found
-        .map(|found| present(&found.metadata, owner, Bytes::Unread))
+        .map(|found| present(&found.metadata, owner, Bytes::Unread, begun))
         .transpose()
 }
 
@@ -126,11 +128,12 @@ pub async fn read_metadata(
 pub async fn read(
     secrets: &Api<KubeSecret>,
     owner: &AccessKey,
+    begun: Moment,
 ) -> Result<Option<(PresentSecret, Option<Contents>)>, Failure> {
     let Some(found) = secrets.get_opt(owner.secret_name()).await? else {
         return Ok(None);
     };
-    let present = present(&found.metadata, owner, Bytes::Read)?;
+    let present = present(&found.metadata, owner, Bytes::Read, begun)?;
     Ok(Some((present, contents(&found, owner))))
 }
 
@@ -144,7 +147,12 @@ fn contents(found: &KubeSecret, owner: &AccessKey) -> Option<Contents> {
     })
 }
 
-fn present(meta: &ObjectMeta, owner: &AccessKey, bytes: Bytes) -> Result<PresentSecret, Failure> {
+fn present(
+    meta: &ObjectMeta,
+    owner: &AccessKey,
+    bytes: Bytes,
+    at: Moment,
+) -> Result<PresentSecret, Failure> {
     let (uid, version) = written(meta)?;
     let controller = meta
         .owner_references
@@ -158,6 +166,7 @@ fn present(meta: &ObjectMeta, owner: &AccessKey, bytes: Bytes) -> Result<Present
         namesake: controller
             .is_some_and(|reference| owner.metadata.name.as_ref() == Some(&reference.name)),
         bytes,
+        at,
     })
 }
 

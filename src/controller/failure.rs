@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::core::Status;
 use thiserror::Error;
 
+use crate::cause::innermost;
 use crate::key::EntropyError;
 use crate::verifier::HashError;
 
@@ -76,13 +77,18 @@ impl From<kube::Error> for Failure {
 
 impl Failure {
     fn refused(status: &Status) -> Failure {
+        // A webhook chooses the code of its refusal itself; 400 if it gives none.
+        if status.message.starts_with("admission webhook ") {
+            return Failure::AdmissionRefused;
+        }
         match status.code {
             404 => Failure::NotFound,
             409 => Failure::Conflict,
             403 => Failure::forbidden(status),
-            422 => Failure::Invalid {
-                fields: fields(status),
-            },
+            // Validation names fields. An admission policy does not, and its refusal is "Invalid" unless it says.
+            422 => fields(status).map_or(Failure::AdmissionRefused, |fields| Failure::Invalid {
+                fields,
+            }),
             code => Failure::Refused {
                 code,
                 reason: word(&status.reason),
@@ -111,26 +117,14 @@ impl Failure {
     }
 }
 
-/// The last cause says what happened ("connection refused"); those around it say that it happened to a client.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
-fn fields(status: &Status) -> String {
+/// The paths of the fields that are refused, separated by commas; none if the API server names none.
+fn fields(status: &Status) -> Option<String> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let paths: Vec<&str> = causes
         .map(|cause| cause.field.as_str())
         .filter(|path| !path.is_empty())
         .collect();
-    if paths.is_empty() {
-        "it does not name".to_owned()
-    } else {
-        paths.join(", ")
-    }
+    (!paths.is_empty()).then(|| paths.join(", "))
 }
 
 /// A reason of the API is one word; anything else is not repeated.
@@ -140,4 +134,92 @@ fn word(reason: &str) -> String {
         .take(64)
         .take_while(char::is_ascii_alphanumeric)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_the_others_whatever_its_code() {
+        let policy = "secrets \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no";
+        let webhook = "admission webhook \"w.example.com\" denied the request: no";
+        let rbac = "secrets is forbidden: User \"u\" cannot create resource \"secrets\" in API group \"\" in the namespace";
+        let quota = "secrets \"a\" is forbidden: exceeded quota: q, requested: secrets=1";
+        let too_long = json!([{ "reason": "FieldValueTooLong", "field": "metadata.annotations", "message": "no" }]);
+        let rows = [
+            (
+                422,
+                policy,
+                json!([{ "message": "no" }]),
+                "an admission policy of the cluster refuses it",
+            ),
+            (
+                403,
+                policy,
+                json!([]),
+                "an admission policy of the cluster refuses it",
+            ),
+            (
+                400,
+                webhook,
+                json!([]),
+                "an admission policy of the cluster refuses it",
+            ),
+            (
+                409,
+                webhook,
+                json!([]),
+                "an admission policy of the cluster refuses it",
+            ),
+            (
+                403,
+                rbac,
+                json!([]),
+                "the controller's ServiceAccount may not do this in the namespace",
+            ),
+            (
+                403,
+                quota,
+                json!([]),
+                "a ResourceQuota of the namespace is used up",
+            ),
+            (
+                422,
+                "Secret \"a\" is invalid",
+                too_long,
+                "the API server refuses the field metadata.annotations",
+            ),
+            (404, "gone", json!([]), "it is gone"),
+            (
+                409,
+                "Operation cannot be fulfilled",
+                json!([]),
+                "it changed in between",
+            ),
+            (
+                429,
+                "slow down",
+                json!([]),
+                "the API server answered 429 Word",
+            ),
+        ];
+        for (code, message, causes, expected) in rows {
+            assert_eq!(
+                failure(code, message, causes).to_string(),
+                expected,
+                "{code} {message}"
+            );
+        }
+    }
+
+    fn failure(code: u16, message: &str, causes: Value) -> Failure {
+        let status = json!({
+            "status": "Failure", "code": code, "message": message, "reason": "Word", "details": { "causes": causes },
+        });
+        let status = serde_json::from_value(status).expect("a status");
+        kube::Error::Api(Box::new(status)).into()
+    }
 }

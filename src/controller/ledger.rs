@@ -89,6 +89,19 @@ impl Ledger {
             .any(|accepted| accepted.attempt == attempt)
     }
 
+    /// Is this attempt an accepted verifier of an older revision than the one under way, or due next?
+    pub fn is_older(&self, attempt: AttemptId) -> bool {
+        let next = self
+            .issuance
+            .as_ref()
+            .map_or(self.revision + 1, |issuance| issuance.revision);
+        let older = |accepted: &&Accepted| accepted.revision < next;
+        self.accepted
+            .iter()
+            .filter(older)
+            .any(|accepted| accepted.attempt == attempt)
+    }
+
     /// Every attempt that the Secret's bytes are held against.
     pub fn known(&self) -> impl Iterator<Item = AttemptId> {
         let accepted = self.accepted.iter().map(|accepted| accepted.attempt);

@@ -77,6 +77,8 @@ pub struct PresentSecret {
     pub namesake: bool,
     /// What its bytes are.
     pub bytes: Bytes,
+    /// When the read that found it so was begun.
+    pub at: Moment,
 }
 
 /// What a Secret's bytes are, without the bytes.
@@ -166,6 +168,23 @@ impl Memory {
         self.behind_since = None;
     }
 
+    /// As if all this had been seen longer ago than any grace: for models, which have no clock.
+    pub fn age(&mut self) {
+        let long_ago = Moment::default();
+        let seen = self.attempts.iter_mut().map(|(_, seen)| seen);
+        let held = self.held.iter_mut().map(|held| &mut held.since);
+        let mark = self.mark.iter_mut().map(|(_, seen)| seen);
+        let object = self.object.iter_mut().map(|(_, seen)| seen);
+        for moment in seen
+            .chain(held)
+            .chain(mark)
+            .chain(object)
+            .chain(&mut self.behind_since)
+        {
+            *moment = long_ago;
+        }
+    }
+
     /// Nothing that a later run needs, once the cache shows `version`.
     pub fn is_idle(&self, version: Version) -> bool {
         let caught_up = self.own.is_none_or(|own| own <= version);
@@ -203,6 +222,17 @@ impl Observed {
             secret: None,
             remembered: None,
             memory,
+        }
+    }
+
+    /// As if the run had begun longer ago than any grace: for models.
+    pub fn age(&mut self) {
+        self.memory.age();
+        match &mut self.secret {
+            Some(SecretSeen::Absent(at) | SecretSeen::Present(PresentSecret { at, .. })) => {
+                *at = Moment::default();
+            }
+            None => {}
         }
     }
 
@@ -279,7 +309,7 @@ impl Observed {
                 });
                 Continue(self.written(view, now))
             }
-            (Step::Publish { .. }, answer) => self.published(answer),
+            (Step::Publish { .. }, answer) => self.published(answer, now),
             (Step::Confirm { .. }, Answer::Conflict) => Continue(Observed {
                 source: Source::Cache,
                 ..self
@@ -341,7 +371,7 @@ impl Observed {
     }
 
     /// Only a clean first answer is believed; after a conflict the run inspects at once, after a failure the next does.
-    fn published(mut self, answer: Answer) -> ControlFlow<Memory, Observed> {
+    fn published(mut self, answer: Answer, at: Moment) -> ControlFlow<Memory, Observed> {
         let Some(held) = &mut self.memory.held else {
             return Break(self.memory);
         };
@@ -355,6 +385,7 @@ impl Observed {
                 owner,
                 namesake: true,
                 bytes,
+                at,
             };
             return Continue(Observed {
                 secret: Some(SecretSeen::Present(secret)),

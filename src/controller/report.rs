@@ -48,6 +48,9 @@ pub enum Finding {
     InvalidSpec(String),
 }
 
+/// The fields of a Secret that the API server refuses to change: of an immutable one, or always.
+const IMMUTABLE: [&str; 4] = ["data", "stringData", "immutable", "type"];
+
 #[derive(PartialEq)]
 enum Standing {
     Ready,
@@ -86,7 +89,7 @@ impl Verdict {
             Failure::QuotaExceeded => Finding::QuotaExceeded,
             Failure::AdmissionRefused => Finding::AdmissionRefused,
             Failure::Invalid { fields }
-                if replacing && (fields.contains("data") || fields.contains("type")) =>
+                if replacing && fields.split(", ").any(|field| IMMUTABLE.contains(&field)) =>
             {
                 Finding::SecretImmutable
             }

@@ -16,7 +16,7 @@ use super::delivery::{self, Contents, FIELD_MANAGER};
 use super::failure::Failure;
 use super::hasher::Hasher;
 use super::ledger::{AttemptId, Ledger, Uid, Version};
-use super::observed::{Answer, Memory, Observed, SecretSeen, View};
+use super::observed::{Answer, Bytes, Memory, Observed, SecretSeen, View};
 use super::report::{Finding, Verdict};
 use super::status::{self, attempt_id};
 use super::step::{Rest, Step, Timing, next};
@@ -263,7 +263,7 @@ impl Run<'_> {
                 Ok(Answer::Done)
             }
             Step::Adopt { uid, version } => self.adopt(&(uid.clone(), *version)).await,
-            Step::Rebind => self.record(&ledger.rebind(&observed.view.uid)).await,
+            Step::Rebind => self.rebind(observed).await,
             Step::ClearMark => self.record(&ledger.settle()).await,
             Step::Retire => {
                 self.record(&ledger.retire(self.tools.clock.now().wall))
@@ -288,7 +288,7 @@ impl Run<'_> {
     async fn read_secret_metadata(&mut self) -> Result<Answer, Failure> {
         let begun = self.now();
         let found = self
-            .in_time(delivery::read_metadata(&self.secrets, &self.key))
+            .in_time(delivery::read_metadata(&self.secrets, &self.key, begun))
             .await?;
         Ok(Answer::Secret(
             found.map_or(SecretSeen::Absent(begun), SecretSeen::Present),
@@ -298,7 +298,7 @@ impl Run<'_> {
     async fn read_secret(&mut self) -> Result<Answer, Failure> {
         let begun = self.now();
         let found = self
-            .in_time(delivery::read(&self.secrets, &self.key))
+            .in_time(delivery::read(&self.secrets, &self.key, begun))
             .await?;
         let Some((present, contents)) = found else {
             return Ok(Answer::Secret(SecretSeen::Absent(begun)));
@@ -429,6 +429,22 @@ impl Run<'_> {
         let publish = delivery::publish(&self.tools.client, &self.key, key, secret, Some(over));
         self.in_time(publish).await?;
         Ok(Answer::Done)
+    }
+
+    /// An adopted Secret is another object than the one that was delivered, so the status names that from now on.
+    async fn rebind(&mut self, observed: &Observed) -> Result<Answer, Failure> {
+        let View { uid, ledger, .. } = &observed.view;
+        let old = self.key.status.clone().unwrap_or_default();
+        let now = self.tools.clock.now().wall;
+        let mut status = status::write(&old, &ledger.rebind(uid), None, now);
+        if let (Some(delivery), Some(SecretSeen::Present(secret))) =
+            (&mut status.secret, &observed.secret)
+            && secret.owner.as_ref() == Some(uid)
+            && matches!(secret.bytes, Bytes::Hold(Some(attempt)) if ledger.accepts(attempt))
+        {
+            delivery.uid = secret.uid.0.to_string();
+        }
+        Ok(Answer::Written(self.write(status).await?))
     }
 
     async fn record(&mut self, ledger: &Ledger) -> Result<Answer, Failure> {

@@ -342,7 +342,7 @@ fn decide(observed: &Observed, now: Moment, timing: &Timing) -> Step {
             Bytes::Hold(Some(attempt)) if view.ledger.tries(attempt) => {
                 confirm(observed, attempt, &secret.uid)
             }
-            Bytes::Hold(Some(attempt)) if view.ledger.accepts(attempt) => {
+            Bytes::Hold(Some(attempt)) if view.ledger.is_older(attempt) => {
                 write(observed, now, timing)
             }
             Bytes::Settled if view.ledger.accepted.is_empty() => {
@@ -398,10 +398,12 @@ fn write(observed: &Observed, now: Moment, timing: &Timing) -> Step {
     Step::Commit { outlived }
 }
 
-/// The attempts that were older than the grace when the Secret was read absent: nothing of theirs can turn up.
+/// The attempts that were older than the grace when the Secret was read and held none of them: nothing of theirs can
+/// turn up. That it was read absent (rule 3) is the case of a first issue; of a rotation, that it held an older secret.
 fn outlived(observed: &Observed, timing: &Timing) -> Vec<AttemptId> {
-    let Some(SecretSeen::Absent(at)) = observed.secret else {
-        return Vec::new();
+    let at = match &observed.secret {
+        Some(SecretSeen::Absent(at) | SecretSeen::Present(PresentSecret { at, .. })) => *at,
+        None => return Vec::new(),
     };
     let attempts = observed.ledger().attempts().iter().copied();
     attempts

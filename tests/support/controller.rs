@@ -4,47 +4,70 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::Shared;
-use keyward::clock::Clock;
+use jiff::Timestamp;
+use keyward::clock::{Clock, ManualClock};
 use keyward::controller::hasher::Hasher;
 use keyward::controller::run::Tools;
 use keyward::controller::step::Timing;
 use keyward::controller::{self, Controller};
-use keyward::metrics::{Metrics, Outcome, OutcomeLabel, StepLabel};
+use keyward::metrics::{Metrics, Outcome, OutcomeLabel};
 use keyward::verifier::HashProfile;
+use prometheus_client::registry::Registry;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
 use super::cluster;
+use super::keys::Place;
+use super::wire::Wire;
 
-/// A controller that runs until it is stopped or dropped.
+/// As the flag `--grace` has it by default.
+pub const GRACE: Duration = Duration::from_secs(300);
+
+/// A controller that runs until it is stopped or dropped, which is as good as a crash.
 pub struct TestController {
     /// What it counts.
     pub metrics: Metrics,
+    /// What it sends.
+    pub wire: Wire,
+    registry: Registry,
+    clock: Clock,
+    hand: Option<ManualClock>,
     resync: broadcast::Sender<()>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
 impl TestController {
-    /// Starts one on the machine's clock, and waits until it knows all AccessKeys of the namespace.
-    pub async fn start(namespace: &str) -> TestController {
-        TestController::with_clock(namespace, Clock::system()).await
+    /// Starts one on the machine's clock, and waits until it knows all AccessKeys there.
+    pub async fn start(place: &Place) -> TestController {
+        TestController::serving(&[place], Clock::system(), None).await
     }
 
-    /// Starts one on this clock.
-    pub async fn with_clock(namespace: &str, clock: Clock) -> TestController {
+    /// Starts one on a clock that stands still until [`TestController::later`].
+    pub async fn on_still_clock(place: &Place) -> TestController {
+        TestController::on_still_clock_for(&[place]).await
+    }
+
+    /// The same, for several namespaces.
+    pub async fn on_still_clock_for(places: &[&Place]) -> TestController {
+        let (clock, hand) = Clock::manual(Timestamp::now());
+        TestController::serving(places, clock, Some(hand)).await
+    }
+
+    async fn serving(places: &[&Place], clock: Clock, hand: Option<ManualClock>) -> TestController {
         let client = controller::client(cluster::controller_config().await).expect("a client");
-        let (metrics, _) = Metrics::new();
-        let (resync, _) = broadcast::channel(4);
+        let wire = Wire::default();
+        let (metrics, registry) = Metrics::new();
+        let (resync, _) = broadcast::channel(16);
         let tools = Tools {
-            client,
+            client: wire.of(&client, places[0].name()),
             request_timeout: Duration::from_secs(10),
-            timing: Timing::with_grace(Duration::from_secs(300)),
-            clock,
+            timing: Timing::with_grace(GRACE),
+            clock: clock.clone(),
             hasher: Hasher::new(HashProfile::Fleet, metrics.clone()),
             metrics: metrics.clone(),
         };
-        let namespaces = vec![namespace.to_owned()];
+        let namespaces = places.iter().map(|place| place.name().to_owned()).collect();
         let controller = Controller {
             tools,
             namespaces,
@@ -60,41 +83,64 @@ impl TestController {
         is_listed.await.expect("the controller lists AccessKeys");
         TestController {
             metrics,
+            wire,
+            registry,
+            clock,
+            hand,
             resync,
             stop: Some(stop),
             task,
         }
     }
 
-    /// Has every AccessKey looked at, and waits until `objects` more looks have ended.
+    /// Has every AccessKey looked at, and waits until as many looks as there are `objects` have ended. Those that wait
+    /// for their next try are not looked at.
     pub async fn resync(&self, objects: u64) {
         let before = self.looks();
         self.resync.send(()).expect("the controller runs");
-        cluster::eventually("the resync ends", || async {
-            self.looks() >= before + objects
-        })
-        .await;
+        let looked = || async { self.looks() >= before + objects };
+        cluster::eventually("the resync ends", looked).await;
+    }
+
+    /// Lets time pass, and has every AccessKey looked at.
+    pub fn later(&self, by: Duration) {
+        let hand = self.hand.as_ref().expect("a clock that stands still");
+        hand.advance(by);
+        self.resync.send(()).expect("the controller runs");
+    }
+
+    /// Waits until no look at an AccessKey has begun or ended for a moment.
+    pub async fn is_at_rest(&self) {
+        let quiet = || async {
+            let before = (self.looks(), self.wire.sent().len());
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            before == (self.looks(), self.wire.sent().len())
+        };
+        cluster::eventually("the controller is at rest", quiet).await;
+    }
+
+    /// The time on its clock, which stands still.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now().wall
     }
 
     /// How many looks at AccessKeys have ended.
     pub fn looks(&self) -> u64 {
-        Outcome::ALL
-            .into_iter()
-            .map(|outcome| {
-                self.metrics
-                    .reconciles
-                    .get_or_create(&OutcomeLabel { outcome })
-                    .get()
-            })
-            .sum()
+        let count = |outcome| {
+            let counter = self
+                .metrics
+                .reconciles
+                .get_or_create(&OutcomeLabel { outcome });
+            counter.get()
+        };
+        Outcome::ALL.into_iter().map(count).sum()
     }
 
-    /// How many requests this step made.
-    pub fn requests(&self, step: &'static str) -> u64 {
-        self.metrics
-            .api_requests
-            .get_or_create(&StepLabel { step })
-            .get()
+    /// What `/metrics` would show.
+    pub fn metrics_text(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("text");
+        text
     }
 
     /// Stops it as SIGTERM does, and waits for its end.

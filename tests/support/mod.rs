@@ -1,9 +1,16 @@
 //! What the tests share. Each test binary uses a part of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod canary;
+pub mod check;
 pub mod cluster;
 pub mod controller;
 pub mod history;
 pub mod instance;
+pub mod keys;
 pub mod manifests;
+pub mod plant;
 pub mod process;
+pub mod proxy;
+pub mod wait;
+pub mod wire;

@@ -114,7 +114,8 @@ impl Access {
         authority.parse().expect("an address with a port")
     }
 
-    fn text(&self) -> String {
+    /// As the kubeconfig that says it.
+    pub fn text(&self) -> String {
         serde_json::to_string(&self.0).expect("JSON")
     }
 }

@@ -252,6 +252,32 @@ fn the_ninth_attempt_waits_until_one_is_older_than_the_grace() {
 }
 
 #[test]
+fn attempts_to_replace_a_secret_are_dropped_once_they_are_older_than_the_grace() {
+    let rotating = view(2).accepting(1, 1).trying(&[2, 3, 4, 5, 6, 7, 8, 9]);
+    let read_at = |elapsed| match ours(Bytes::Read) {
+        SecretSeen::Present(secret) => SecretSeen::Present(PresentSecret {
+            at: Moment::default() + elapsed,
+            ..secret
+        }),
+        absent => absent,
+    };
+    let young = read_at(GRACE - Duration::from_millis(1));
+    inspected_at(GRACE, rotating.clone(), young, Some(1)).ends(Situation::TooManyAttempts);
+    let outlived = (2..=9).map(AttemptId).collect();
+    inspected_at(GRACE, rotating, read_at(GRACE), Some(1)).stands_at(&Step::Commit { outlived });
+}
+
+#[test]
+fn a_secret_of_the_revision_under_way_is_not_an_older_one() {
+    let mut forged = view(1).accepting(1, 1);
+    forged.ledger.issuance = Some(Issuance {
+        revision: 1,
+        attempts: Vec::new(),
+    });
+    inspected(forged, ours(Bytes::Read), Some(1)).stands_at(&Step::Recheck);
+}
+
+#[test]
 fn another_process_is_given_a_moment_for_its_issue() {
     let opened = view(1).trying(&[1]);
     let fresh = Walk::from(opened.clone());
@@ -626,6 +652,7 @@ fn present(name: &str, version: u64, owner: Option<&str>, bytes: Bytes) -> Secre
         owner,
         namesake: false,
         bytes,
+        at: Moment::default(),
     })
 }
 
@@ -645,6 +672,7 @@ fn predecessor() -> SecretSeen {
         owner,
         namesake: true,
         bytes: Bytes::Unread,
+        at: Moment::default(),
     })
 }
 

@@ -1,0 +1,21 @@
+# What each target needs and is missing, it installs (Debian packages, as root) or builds.
+
+.PHONY: help demo test lint bench crds
+
+help: ## Say what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 16
+
+demo: ## Show what Keyward does, on a Kubernetes of its own; CLUSTER=current takes yours
+	@deploy/demo $(if $(CLUSTER),--$(CLUSTER))
+
+test: ## Run every test, on a Kubernetes of its own
+	@tests/run
+
+lint: ## Check format, lints, scripts and dependencies
+	@.ci/lint
+
+bench: ## Measure the issue rate against a bare loop that makes the same writes
+	@benches/run
+
+crds: ## Generate crds/ from src/api
+	@KEYWARD_WRITE_CRDS=1 cargo test --locked --quiet --test crds

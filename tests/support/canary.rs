@@ -1,0 +1,92 @@
+//! Plaintext must not turn up anywhere but in the Secret: everything that the process logs is kept, at TRACE, and
+//! searched.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use keyward::telemetry;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Keeps all logs of this process from now on, within the product's own limits, and writes them into the folder `KEYWARD_TEST_LOGS`, if that is set.
+pub fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let lines = fmt::layer().with_ansi(false).with_writer(Everything::open);
+        tracing_subscriber::registry()
+            .with(lines.with_filter(filter_fn(telemetry::is_within_limits)))
+            .init();
+    });
+}
+
+/// Panics if `text` holds one of the `secrets`, or anything that looks like a secret.
+pub fn holds_no_secret(what: &str, text: &str, secrets: &[String]) {
+    for secret in secrets {
+        let known = text.contains(secret.as_str());
+        assert!(!known, "{what} holds a secret of this test");
+    }
+    let found = looks_like_a_secret(text);
+    assert!(!found, "{what} holds what looks like a secret");
+}
+
+/// The same, for all logs so far.
+pub fn logs_hold_no_secret(secrets: &[String]) {
+    let log = log().clone();
+    assert!(!log.is_empty(), "the logs are kept");
+    holds_no_secret("the log", &String::from_utf8_lossy(&log), secrets);
+}
+
+/// `kws_` and enough behind it, as text, in base64, or as the list of numbers that Debug makes of bytes.
+pub fn looks_like_a_secret(text: &str) -> bool {
+    let follows = |start: &str, length: usize| {
+        text.match_indices(start).any(|(at, _)| {
+            let rest = &text.as_bytes()[at + start.len()..];
+            rest.len() >= length && rest[..length].iter().all(u8::is_ascii_alphanumeric)
+        })
+    };
+    follows("kws_", 40) || follows("a3dzX", 20) || text.contains("107, 119, 115, 95")
+}
+
+fn log() -> MutexGuard<'static, Vec<u8>> {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes to memory and to the file.
+struct Everything(Option<File>);
+
+impl Everything {
+    fn open() -> Everything {
+        static FILE: Mutex<Option<File>> = Mutex::new(None);
+        let Some(folder) = std::env::var_os("KEYWARD_TEST_LOGS") else {
+            return Everything(None);
+        };
+        let mut file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = file.get_or_insert_with(|| {
+            let exe = std::env::current_exe().expect("a name of this process");
+            let exe = exe.file_name().unwrap_or_default().to_string_lossy();
+            let name = format!("{exe}-{}.log", std::process::id());
+            File::create(Path::new(&folder).join(name)).expect("KEYWARD_TEST_LOGS is a folder")
+        });
+        Everything(Some(file.try_clone().expect("a file")))
+    }
+}
+
+impl Write for Everything {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        log().extend_from_slice(bytes);
+        if let Some(file) = &mut self.0 {
+            file.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! Waiting for something to appear.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+/// Looks until there is something to be seen, at most 20 seconds, and gives it.
+pub async fn found<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            match look().await {
+                Some(found) => return found,
+                None => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let answer = timeout(Duration::from_secs(20), looking).await;
+    answer.unwrap_or_else(|_| panic!("not within 20 s: {what}"))
+}

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_random_moments_it_issues_each_key_once() {
-    const KEYS: usize = 440;
+    const WAITING: usize = 20;
     const ROTATIONS: usize = 100;
     const KILLS: usize = 56;
     let mut random = random();
@@ -40,26 +40,24 @@ async fn killed_at_random_moments_it_issues_each_key_once() {
     let keys = namespace.api::<AccessKey>(&namespace.admin);
     let flags = flags(&namespace);
 
-    // Keys come all the time, and half of the way through some are rotated, so that each kill finds work.
-    let mut asked = (0, 0);
+    // So many keys wait that each kill finds work under way, and half of the way through some are rotated.
+    let (mut made, mut rotated) = (0, 0);
     for kill in 1..=KILLS {
-        let until = |total: usize| total * kill / KILLS;
-        let process = start(&launcher, &flags);
+        let waiting = made - begun(&history.seen());
+        let more = made..made + WAITING.saturating_sub(waiting);
+        made = more.end;
+        create(&keys, more).await;
         let before = history.seen().statuses;
-        let (first, rotated) = asked;
-        let rotate_until = until(2 * ROTATIONS).saturating_sub(ROTATIONS);
-        asked = (until(KEYS), rotate_until);
-        let work = async {
-            create(&keys, first..asked.0).await;
-            rotate(&keys, rotated..asked.1).await;
-        };
-        let ((), process) = tokio::join!(work, live(process, &history, before, &mut random));
+        let process = start(&launcher, &flags);
+        let rotations = rotated..(2 * ROTATIONS * kill / KILLS).saturating_sub(ROTATIONS);
+        rotated = rotations.end;
+        let process = live(process, &history, before, &mut random);
+        let (process, ()) = tokio::join!(process, rotate(&keys, rotations));
         process.kill();
     }
-    assert_eq!(asked, (KEYS, ROTATIONS));
 
     let last = start(&launcher, &flags);
-    history.until_done(KEYS, PATIENCE).await;
+    history.until_done(made, PATIENCE).await;
     drop(last);
     history.is_sound();
     println!("{KILLS} kills: {}", history.seen().summary());
@@ -90,9 +88,10 @@ async fn live(
         }
         // In the midst of its first issues.
         _ => {
-            let writes = |seen: &Seen| seen.statuses > statuses;
-            history.until("it issues", PATIENCE, writes).await;
-            sleep(Duration::from_millis(60).mul_f64(a_moment * a_moment)).await;
+            let writes = statuses + random.random_range(1..=8);
+            let written = |seen: &Seen| seen.statuses >= writes;
+            history.until("it issues", PATIENCE, written).await;
+            sleep(Duration::from_millis(4).mul_f64(a_moment)).await;
         }
     }
     process
@@ -186,6 +185,11 @@ async fn told_to_end_it_finishes_what_is_under_way() {
     drop(seen);
     println!("{first} of {KEYS} keys were issued before the end");
     logs_hold_no_secret(&launcher, &history);
+}
+
+fn begun(seen: &Seen) -> usize {
+    let keys = seen.keys.values();
+    keys.filter(|key| key.status.is_some()).count()
 }
 
 fn issued(seen: &Seen) -> usize {

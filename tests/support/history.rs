@@ -6,11 +6,12 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::stream::{StreamExt, TryStreamExt};
+use futures::stream::StreamExt;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use keyward::api::{AccessKey, AccessKeyStatus, Restrictions};
 use keyward::key::{Check, Secret};
 use keyward::verifier::Verifier;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -43,7 +44,7 @@ pub struct Seen {
     /// Secrets that a sweep took back.
     pub taken_back: u64,
     records: HashMap<String, Record>,
-    lists: HashMap<&'static str, u32>,
+    listed: HashSet<&'static str>,
     violations: Vec<String>,
 }
 
@@ -143,23 +144,20 @@ where
 {
     let watch = watcher(api, watcher::Config::default());
     tokio::spawn(async move {
-        let mut events = watch.into_stream().boxed();
+        let mut events = watch.default_backoff().boxed();
         while let Some(event) = events.next().await {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             match event {
                 Ok(Event::InitApply(object) | Event::Apply(object)) => saw(&mut seen, object, true),
                 Ok(Event::Delete(object)) => saw(&mut seen, object, false),
-                Ok(Event::Init) => {
-                    let lists = seen.lists.entry(what).or_default();
-                    *lists += 1;
-                    // What happened before a list and after the watch before it was not seen.
-                    let gap = (*lists > 1).then(|| format!("the record of {what} has a gap"));
-                    seen.violations.extend(gap);
+                // What happened before a list and after the watch before it was not seen.
+                Ok(Event::Init) if seen.listed.contains(what) => {
+                    let gap = format!("the record of {what} has a gap");
+                    seen.violations.push(gap);
                 }
-                Ok(Event::InitDone) => {}
-                Err(error) => seen
-                    .violations
-                    .push(format!("cannot record {what}: {error}")),
+                Ok(Event::InitDone) => _ = seen.listed.insert(what),
+                // A watch that cannot start goes on where the one before it ended.
+                Ok(Event::Init) | Err(_) => {}
             }
         }
     })

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! What is decided is in [`step`] (the rules of the crate's documentation as code) and [`ledger`] (what a step does to the status); both are
-//! pure. [`run`] takes the steps. This file watches, queues, and is the only place that logs, counts and sends Events.
+//! pure. [`run`] has them taken, one request each. This file watches, queues, and is the only place that logs, counts and sends Events.
 
+mod act;
 pub mod backoff;
 pub mod command;
 pub mod delivery;

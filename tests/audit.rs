@@ -1,7 +1,7 @@
 //! Each part of Keyward has exactly the rights that it uses.
 //!
-//! `tests/run` runs this after all other tests, and names the audit log of the API server that they
-//! used in `KEYWARD_AUDIT_LOG`; without it there is nothing to compare.
+//! `tests/run` runs this after all other tests, alone, and names the audit log of the API server that
+//! they used in `KEYWARD_AUDIT_LOG`.
 
 mod support;
 
@@ -17,11 +17,10 @@ use serde_json::Value;
 use support::manifests::objects;
 
 #[test]
+#[ignore = "it looks at a whole run of the tests: tests/run runs it last"]
 fn the_rights_that_are_granted_are_those_that_are_used() {
-    let Some(log) = env::var_os("KEYWARD_AUDIT_LOG") else {
-        println!("not compared: KEYWARD_AUDIT_LOG names no audit log");
-        return;
-    };
+    let log = env::var_os("KEYWARD_AUDIT_LOG");
+    let log = log.expect("KEYWARD_AUDIT_LOG names the audit log of the run: use `make test`");
     let accounts = service_accounts();
     assert!(!accounts.is_empty(), "deploy/install.yaml has accounts");
     for account in accounts {

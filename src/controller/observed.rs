@@ -250,7 +250,7 @@ impl Observed {
     /// The attempt under way whose plaintext is held and may still be published.
     pub(super) fn publishable(&self, now: Moment, timing: &Timing) -> Option<AttemptId> {
         let held = self.memory.held.as_ref()?;
-        let fresh = now.since(held.since) <= timing.plaintext();
+        let fresh = now.since(held.since) < timing.plaintext();
         (fresh && self.ledger().tries(held.attempt)).then_some(held.attempt)
     }
 

@@ -1,0 +1,324 @@
+//! Taking a step: one request to the API server, with one deadline, and what its answer means.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::PostParams;
+use tokio::time::timeout;
+
+use super::delivery::{self, Contents, FIELD_MANAGER};
+use super::failure::Failure;
+use super::ledger::{AttemptId, Ledger, Uid, Version};
+use super::observed::{Answer, Bytes, Observed, SecretSeen, View};
+use super::report::{Finding, Verdict};
+use super::run::Run;
+use super::status::{self, attempt_id};
+use super::step::Step;
+use crate::api::{AccessKey, AccessKeyStatus, Attempt, Delivery};
+use crate::key::{Check, KeyId};
+use crate::verifier::Verifier;
+
+impl Run<'_> {
+    /// Takes one step. A failure is kept for the end of the run.
+    pub(super) async fn take(&mut self, step: &Step, observed: &Observed) -> Answer {
+        if *step != Step::StartOver {
+            self.tools.metrics.requested(name(step));
+        }
+        match self.attempt(step, observed).await {
+            Ok(answer) => answer,
+            Err(Failure::Conflict) => Answer::Conflict,
+            Err(Failure::NotFound) if !matches!(step, Step::Publish { over: None, .. }) => {
+                Answer::Conflict
+            }
+            Err(failure) => {
+                self.failure = Some((name(step), failure));
+                Answer::Failed
+            }
+        }
+    }
+
+    async fn attempt(&mut self, step: &Step, observed: &Observed) -> Result<Answer, Failure> {
+        let ledger = &observed.view.ledger;
+        match step {
+            Step::ReadKey => self.read_key(observed).await,
+            Step::ReadSecret { bytes: false } | Step::Recheck => self.read_secret_metadata().await,
+            Step::ReadSecret { bytes: true } => self.read_secret().await,
+            Step::Commit { outlived } => self.commit(&observed.view, outlived).await,
+            Step::Publish { over, .. } => self.publish(over.as_ref()).await,
+            Step::Confirm {
+                attempt,
+                secret,
+                settled,
+            } => {
+                self.confirm(&observed.view, *attempt, secret, *settled)
+                    .await
+            }
+            Step::DeleteSecret { uid, version } => {
+                let name = self.key.secret_name().to_owned();
+                self.in_time(delivery::delete(&self.secrets, &name, uid, *version))
+                    .await?;
+                Ok(Answer::Done)
+            }
+            Step::Adopt { uid, version } => self.adopt(&(uid.clone(), *version)).await,
+            Step::Rebind => self.rebind(observed).await,
+            Step::ClearMark => self.record(&ledger.settle()).await,
+            Step::Retire => {
+                self.record(&ledger.retire(self.tools.clock.now().wall))
+                    .await
+            }
+            Step::StartOver | Step::Rest(_) => Ok(Answer::Done),
+        }
+    }
+
+    async fn read_key(&mut self, observed: &Observed) -> Result<Answer, Failure> {
+        let name = self.key.metadata.name.clone().unwrap_or_default();
+        let read = async { Ok(self.keys.get_opt(&name).await?) };
+        let Some(key) = self.in_time(read).await? else {
+            return Ok(Answer::Gone);
+        };
+        self.key = Arc::new(key);
+        let view = status::view(&self.key).ok_or(Failure::Garbled)?;
+        let holds = self.match_contents(observed).await?;
+        Ok(Answer::Key(view, holds))
+    }
+
+    async fn read_secret_metadata(&mut self) -> Result<Answer, Failure> {
+        let begun = self.now();
+        let found = self
+            .in_time(delivery::read_metadata(&self.secrets, &self.key, begun))
+            .await?;
+        Ok(Answer::Secret(
+            found.map_or(SecretSeen::Absent(begun), SecretSeen::Present),
+        ))
+    }
+
+    async fn read_secret(&mut self) -> Result<Answer, Failure> {
+        let begun = self.now();
+        let found = self
+            .in_time(delivery::read(&self.secrets, &self.key, begun))
+            .await?;
+        let Some((present, contents)) = found else {
+            return Ok(Answer::Secret(SecretSeen::Absent(begun)));
+        };
+        self.contents = contents;
+        Ok(Answer::Secret(SecretSeen::Present(present)))
+    }
+
+    /// Which attempt the Secret's bytes are: the one that is held, or the one whose verifier they match.
+    async fn match_contents(&mut self, observed: &Observed) -> Result<Option<AttemptId>, Failure> {
+        let Some(contents) = self.contents.take() else {
+            return Ok(None);
+        };
+        let (Some(status), Contents { key, secret }) = (self.key.status.clone(), contents) else {
+            return Ok(None);
+        };
+        let held = observed.memory.held.as_ref().filter(|_| {
+            self.plaintext
+                .as_ref()
+                .is_some_and(|plaintext| plaintext.expose() == secret.expose())
+        });
+        if status.key.as_ref() != Some(&key) {
+            return Ok(None);
+        }
+        if let Some(held) = held {
+            let attempt = held.attempt;
+            self.contents = Some(Contents { key, secret });
+            return Ok(Some(attempt));
+        }
+        let candidates = candidates(&status, &Check::of(&key, &secret));
+        let (secret, found) = if candidates.is_empty() {
+            (secret, None)
+        } else {
+            let verifiers = candidates.clone();
+            self.tools.hasher.find(secret, verifiers).await?
+        };
+        self.contents = Some(Contents { key, secret });
+        Ok(found
+            .and_then(|at| candidates.get(at))
+            .map(|verifier| attempt_id(verifier.as_str())))
+    }
+
+    async fn commit(&mut self, view: &View, outlived: &[AttemptId]) -> Result<Answer, Failure> {
+        let old = self.key.status.clone().unwrap_or_default();
+        let key = match &old.key {
+            Some(key) => key.clone(),
+            None => KeyId::generate()?.to_string(),
+        };
+        let (secret, verifier) = self.tools.hasher.generate().await?;
+        let now = self.tools.clock.now().wall;
+        let check = Check::of(&key, &secret).as_str().to_owned();
+        let attempt = Attempt {
+            verifier: verifier.as_str().to_owned(),
+            check,
+            at: Time(now),
+        };
+        let id = attempt_id(&attempt.verifier);
+        let ledger = view.ledger.commit(id, outlived, &view.uid, view.wanted);
+        let mut status = status::write(&old, &ledger, Some(&attempt), now);
+        status.key = Some(key);
+        status::tell(
+            &mut status,
+            &self.key,
+            &Verdict::new(&self.key, Finding::Issuing),
+            now,
+        );
+        let view = self.write(status).await?;
+        self.plaintext = Some(secret);
+        Ok(Answer::Committed(view, id))
+    }
+
+    async fn publish(&mut self, over: Option<&(Uid, Version)>) -> Result<Answer, Failure> {
+        let key = self
+            .key
+            .status
+            .as_ref()
+            .and_then(|status| status.key.as_deref())
+            .ok_or(Failure::Garbled)?;
+        let secret = self.plaintext.as_ref().ok_or(Failure::Garbled)?;
+        let publish = delivery::publish(&self.tools.client, &self.key, key, secret, over);
+        let (uid, version) = self.in_time(publish).await?;
+        Ok(Answer::Published(uid, version))
+    }
+
+    async fn confirm(
+        &mut self,
+        view: &View,
+        attempt: AttemptId,
+        secret: &Uid,
+        settled: bool,
+    ) -> Result<Answer, Failure> {
+        let now = self.tools.clock.now().wall;
+        let overlap = SignedDuration::try_from(self.key.spec.rotation.overlap.0)
+            .unwrap_or(SignedDuration::MAX);
+        let ledger = view.ledger.confirm(attempt, secret, settled, overlap, now);
+        let mut status = status::write(
+            &self.key.status.clone().unwrap_or_default(),
+            &ledger,
+            None,
+            now,
+        );
+        let name = self.key.secret_name().to_owned();
+        status.secret = Some(Delivery {
+            name,
+            uid: secret.0.to_string(),
+            published_at: Time(now),
+        });
+        let finding = if view.wanted > ledger.requested {
+            Finding::Issuing
+        } else {
+            Finding::Issued
+        };
+        status::tell(
+            &mut status,
+            &self.key,
+            &Verdict::new(&self.key, finding),
+            now,
+        );
+        let view = self.write(status).await?;
+        self.plaintext = None;
+        self.issued += 1;
+        Ok(Answer::Written(view))
+    }
+
+    /// Writes the restored Secret again, as it was read, with the AccessKey as its owner.
+    async fn adopt(&mut self, over: &(Uid, Version)) -> Result<Answer, Failure> {
+        let Contents { key, secret } = self.contents.as_ref().ok_or(Failure::Garbled)?;
+        let publish = delivery::publish(&self.tools.client, &self.key, key, secret, Some(over));
+        self.in_time(publish).await?;
+        Ok(Answer::Done)
+    }
+
+    /// An adopted Secret is another object than the one that was delivered, so the status names that from now on.
+    async fn rebind(&mut self, observed: &Observed) -> Result<Answer, Failure> {
+        let View { uid, ledger, .. } = &observed.view;
+        let old = self.key.status.clone().unwrap_or_default();
+        let now = self.tools.clock.now().wall;
+        let mut status = status::write(&old, &ledger.rebind(uid), None, now);
+        if let (Some(delivery), Some(SecretSeen::Present(secret))) =
+            (&mut status.secret, &observed.secret)
+            && secret.owner.as_ref() == Some(uid)
+            && matches!(secret.bytes, Bytes::Hold(Some(attempt)) if ledger.accepts(attempt))
+        {
+            delivery.uid = secret.uid.0.to_string();
+        }
+        Ok(Answer::Written(self.write(status).await?))
+    }
+
+    async fn record(&mut self, ledger: &Ledger) -> Result<Answer, Failure> {
+        let old = self.key.status.clone().unwrap_or_default();
+        let status = status::write(&old, ledger, None, self.tools.clock.now().wall);
+        Ok(Answer::Written(self.write(status).await?))
+    }
+
+    /// Writes the status by compare-and-swap on the version that was read.
+    pub(super) async fn write(&mut self, status: AccessKeyStatus) -> Result<View, Failure> {
+        let mut key = AccessKey::clone(&self.key);
+        key.status = Some(status);
+        let name = key.metadata.name.clone().unwrap_or_default();
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let replace = async { Ok(self.keys.replace_status(&name, &params, &key).await?) };
+        let mut written: AccessKey = self.in_time(replace).await?;
+        written.metadata.managed_fields = None;
+        let view = status::view(&written).ok_or(Failure::Garbled)?;
+        if written.metadata.uid != key.metadata.uid {
+            return Err(Failure::Garbled);
+        }
+        self.key = Arc::new(written);
+        Ok(view)
+    }
+
+    async fn in_time<T>(
+        &self,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let deadline = self.tools.request_timeout;
+        timeout(deadline, request)
+            .await
+            .unwrap_or(Err(Failure::Deadline(deadline)))
+    }
+}
+
+/// The verifiers that the bytes may match: those with the same check, and those without one.
+fn candidates(status: &AccessKeyStatus, check: &Check) -> Vec<Verifier> {
+    let open = status
+        .issuance
+        .iter()
+        .flat_map(|issuance| &issuance.attempts);
+    let unsettled = status
+        .unsettled
+        .iter()
+        .flat_map(|unsettled| &unsettled.attempts);
+    let attempts = open
+        .chain(unsettled)
+        .map(|attempt| (attempt.verifier.as_str(), Some(attempt.check.as_str())));
+    let accepted = status
+        .verifiers
+        .iter()
+        .map(|known| (known.verifier.as_str(), known.check.as_deref()));
+    attempts
+        .chain(accepted)
+        .filter(|(_, known)| known.is_none_or(|known| known == check.as_str()))
+        .filter_map(|(verifier, _)| Verifier::parse(verifier).ok())
+        .collect()
+}
+
+/// What a step does, for logs and metrics.
+fn name(step: &Step) -> &'static str {
+    match step {
+        Step::ReadKey => "read the AccessKey",
+        Step::ReadSecret { .. } | Step::Recheck => "read the Secret",
+        Step::Commit { .. } => "commit to a new secret",
+        Step::Publish { .. } => "publish the Secret",
+        Step::Confirm { .. } => "confirm the secret",
+        Step::DeleteSecret { .. } => "delete the Secret",
+        Step::Adopt { .. } => "adopt the restored Secret",
+        Step::Rebind => "record the restore",
+        Step::ClearMark => "record the sweep",
+        Step::Retire => "retire a verifier",
+        Step::StartOver | Step::Rest(_) => "rest",
+    }
+}

@@ -1,9 +1,10 @@
 //! How fast keys are issued, against a bare loop that makes the same writes.
 //!
-//! Both arms run in this process, one after the other in each round, on the same API server: same client, concurrency
-//! and watch, one hash at the default profile a key, two status writes and one create a key, and the Events. Each
-//! issues a fresh namespace of keys that were applied before it started. Needs `KUBECONFIG` of an admin of a cluster
-//! with `crds/`, `deploy/install.yaml` and `deploy/all-namespaces.yaml` applied: `make bench` brings one up.
+//! Both arms run in this process, one after the other in each round, on the same API server: same
+//! client, concurrency and watch, one hash at the default profile a key, two status writes and one
+//! create a key, and the Events. Each issues a fresh namespace of keys that were applied before it
+//! started. Needs `KUBECONFIG` of an admin of a cluster with `crds/`, `deploy/install.yaml` and
+//! `deploy/all-namespaces.yaml` applied: `make bench` brings one up.
 //!
 //! `KEYWARD_BENCH_KEYS` and `KEYWARD_BENCH_ROUNDS` change the size (1000 keys, 5 rounds).
 

@@ -4,8 +4,9 @@
 //! watch AccessKeys -> queue -> run: step::next names a step, run takes it -> report -> queue again later
 //! ```
 //!
-//! What is decided is in [`step`] (the rules of the crate's documentation as code) and [`ledger`] (what a step does to the status); both are
-//! pure. [`run`] has them taken, one request each. This file watches, queues, and is the only place that logs, counts and sends Events.
+//! What is decided is in [`step`] (the rules of the crate's documentation as code) and [`ledger`]
+//! (what a step does to the status); both are pure. [`run`] has them taken, one request each. This
+//! file watches, queues, and is the only place that logs, counts and sends Events.
 
 mod act;
 pub mod backoff;
@@ -68,8 +69,8 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Runs until `shutdown` resolves and the runs under way have ended. `listed` is called once all AccessKeys are
-    /// known.
+    /// Runs until `shutdown` resolves and the runs under way have ended. `listed` is called once
+    /// all AccessKeys are known.
     pub async fn run(
         self,
         shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
@@ -151,8 +152,9 @@ impl Watch {
     }
 }
 
-/// Drops what is large and never looked at: with 10,000 keys it would be most of the memory. A status is written
-/// without it all the same: the API server takes only the status from such a write.
+/// Drops what is large and never looked at: with 10,000 keys it would be most of the memory. A
+/// status is written without it all the same: the API server takes only the status from such a
+/// write.
 fn forget_bulk(object: &mut Guarded) {
     let meta = object.meta_mut();
     meta.managed_fields = None;
@@ -370,8 +372,8 @@ impl Slot {
         (*edition == Edition::of(key) && !left.is_zero()).then_some(left)
     }
 
-    /// Would a later look do the same without it? Not before the cache shows what the run wrote, nor while a restore
-    /// is waited for, which is counted from the first look.
+    /// Would a later look do the same without it? Not before the cache shows what the run wrote,
+    /// nor while a restore is waited for, which is counted from the first look.
     fn is_idle(&self, cached: &AccessKey, ending: &Ending) -> bool {
         let version = status::version(cached.metadata.resource_version.as_deref());
         !self.backoff.is_failing()
@@ -406,8 +408,9 @@ fn outcome(ending: &Ending) -> Outcome {
     }
 }
 
-/// A client that sends every request once: the issuing protocol decides itself what a failed one means (kube 5 would
-/// send a POST up to 15 times). In audit logs it goes by `keyward/` and the version.
+/// A client that sends every request once: the issuing protocol decides itself what a failed one
+/// means (kube 5 would send a POST up to 15 times). In audit logs it goes by `keyward/` and the
+/// version.
 ///
 /// # Errors
 /// When the configuration cannot be used, for instance because of an unreadable certificate.

@@ -105,7 +105,8 @@ impl Run<'_> {
         Ok(Answer::Secret(SecretSeen::Present(present)))
     }
 
-    /// Which attempt the Secret's bytes are: the one that is held, or the one whose verifier they match.
+    /// Which attempt the Secret's bytes are: the one that is held, or the one whose verifier they
+    /// match.
     async fn match_contents(&mut self, observed: &Observed) -> Result<Option<AttemptId>, Failure> {
         let Some(contents) = self.contents.take() else {
             return Ok(None);
@@ -229,7 +230,8 @@ impl Run<'_> {
         Ok(Answer::Done)
     }
 
-    /// An adopted Secret is another object than the one that was delivered, so the status names that from now on.
+    /// An adopted Secret is another object than the one that was delivered, so the status names
+    /// that from now on.
     async fn rebind(&mut self, observed: &Observed) -> Result<Answer, Failure> {
         let View { uid, ledger, .. } = &observed.view;
         let old = self.key.status.clone().unwrap_or_default();

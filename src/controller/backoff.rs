@@ -11,8 +11,9 @@ const LONGEST: Duration = Duration::from_secs(48);
 pub struct Backoff(u32);
 
 impl Backoff {
-    /// Counts a failure, and says how long to wait: 1 to 60 seconds, twice as long as before, and up to a quarter more
-    /// by `jitter` (0 to 1), so that objects that failed together do not come back together.
+    /// Counts a failure, and says how long to wait: 1 to 60 seconds, twice as long as before, and
+    /// up to a quarter more by `jitter` (0 to 1), so that objects that failed together do not
+    /// come back together.
     pub fn fail(&mut self, jitter: f64) -> Duration {
         let wait = FIRST
             .saturating_mul(2_u32.saturating_pow(self.0))

@@ -34,7 +34,8 @@ pub struct ControllerArgs {
     )]
     pub namespace: Vec<String>,
 
-    /// Serve all namespaces. Secrets are delivered where deploy/namespace.yaml or deploy/all-namespaces.yaml is applied.
+    /// Serve all namespaces. Secrets are delivered where deploy/namespace.yaml or
+    /// deploy/all-namespaces.yaml is applied.
     #[arg(long, env = "KEYWARD_ALL_NAMESPACES")]
     pub all_namespaces: bool,
 
@@ -55,7 +56,8 @@ pub struct ControllerArgs {
     )]
     pub request_timeout: GoDuration,
 
-    /// Longer than any request can live, on its way included: at least five times --request-timeout.
+    /// Longer than any request can live, on its way included: at least five times
+    /// --request-timeout.
     #[arg(
         long,
         value_name = "DURATION",
@@ -152,7 +154,8 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> Result<(), StartEr
     Ok(())
 }
 
-/// Rule 1: plaintext lives a fifth of the grace, and the request that publishes it may take its whole deadline.
+/// Rule 1: plaintext lives a fifth of the grace, and the request that publishes it may take its
+/// whole deadline.
 fn timing(args: &ControllerArgs) -> Result<Timing, StartError> {
     let (grace, least) = (args.grace.0, args.request_timeout.0.saturating_mul(5));
     if grace < least || grace.is_zero() {

@@ -1,5 +1,5 @@
-//! The Secret that delivers a key: written with plaintext, and read back without keeping more of it than one
-//! [`Secret`].
+//! The Secret that delivers a key: written with plaintext, and read back without keeping more of it
+//! than one [`Secret`].
 
 use std::collections::BTreeMap;
 
@@ -33,8 +33,8 @@ pub struct Contents {
     pub secret: Secret,
 }
 
-/// Creates the Secret, or replaces exactly the one in `over`. The answer is asked for without the data, so that no
-/// plaintext comes back.
+/// Creates the Secret, or replaces exactly the one in `over`. The answer is asked for without the
+/// data, so that no plaintext comes back.
 pub async fn publish(
     client: &Client,
     owner: &AccessKey,

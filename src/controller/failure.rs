@@ -1,4 +1,5 @@
-//! Why a step failed, in words that hold nothing of what the API server sent: its texts can quote an object.
+//! Why a step failed, in words that hold nothing of what the API server sent: its texts can quote
+//! an object.
 
 use std::time::Duration;
 
@@ -85,7 +86,8 @@ impl Failure {
             404 => Failure::NotFound,
             409 => Failure::Conflict,
             403 => Failure::forbidden(status),
-            // Validation names fields. An admission policy does not, and its refusal is "Invalid" unless it says.
+            // Validation names fields. An admission policy does not, and its refusal is "Invalid"
+            // unless it says.
             422 => fields(status).map_or(Failure::AdmissionRefused, |fields| Failure::Invalid {
                 fields,
             }),
@@ -96,7 +98,8 @@ impl Failure {
         }
     }
 
-    /// The API gives a cause for a terminating namespace only; the other refusals differ in their text alone.
+    /// The API gives a cause for a terminating namespace only; the other refusals differ in their
+    /// text alone.
     fn forbidden(status: &Status) -> Failure {
         let terminating =
             |cause: &kube::core::response::StatusCause| cause.reason == "NamespaceTerminating";
@@ -117,7 +120,8 @@ impl Failure {
     }
 }
 
-/// The paths of the fields that are refused, separated by commas; none if the API server names none.
+/// The paths of the fields that are refused, separated by commas; none if the API server names
+/// none.
 fn fields(status: &Status) -> Option<String> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let paths: Vec<&str> = causes

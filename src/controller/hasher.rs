@@ -1,4 +1,5 @@
-//! Hashing beside the event loop: as many hashes at once as there are cores, none of them on its threads.
+//! Hashing beside the event loop: as many hashes at once as there are cores, none of them on its
+//! threads.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;

@@ -1,6 +1,6 @@
-//! The part of an AccessKey's status that issuing reads and writes, without verifiers or text: attempts are numbers
-//! here. Every change that a [`Step`](super::step::Step) makes to it is a method of [`Ledger`], so that the
-//! controller and a model of it make the same one.
+//! The part of an AccessKey's status that issuing reads and writes, without verifiers or text:
+//! attempts are numbers here. Every change that a [`Step`](super::step::Step) makes to it is a
+//! method of [`Ledger`], so that the controller and a model of it make the same one.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uid(pub Arc<str>);
 
-/// The `metadata.resourceVersion` of an object. Two versions of one object compare as they were written, until etcd
-/// is restored from a backup.
+/// The `metadata.resourceVersion` of an object. Two versions of one object compare as they were
+/// written, until etcd is restored from a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version(pub u64);
 
-/// Stands for one attempt at a secret, that is, for one verifier. Equal numbers mean the same verifier.
+/// Stands for one attempt at a secret, that is, for one verifier. Equal numbers mean the same
+/// verifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(pub u64);
 
@@ -38,7 +39,8 @@ pub struct Ledger {
     pub issuance: Option<Issuance>,
     /// The verifiers that gateways accept, newest last, at most [`MAX_ACCEPTED`].
     pub accepted: Vec<Accepted>,
-    /// Attempts whose Secret may still turn up; a sweep is due while this is set, even if it is empty.
+    /// Attempts whose Secret may still turn up; a sweep is due while this is set, even if it is
+    /// empty.
     pub unsettled: Option<Vec<AttemptId>>,
     /// The Secret that was delivered last.
     pub secret: Option<Uid>,
@@ -89,7 +91,8 @@ impl Ledger {
             .any(|accepted| accepted.attempt == attempt)
     }
 
-    /// Is this attempt an accepted verifier of an older revision than the one under way, or due next?
+    /// Is this attempt an accepted verifier of an older revision than the one under way, or due
+    /// next?
     pub fn is_older(&self, attempt: AttemptId) -> bool {
         let next = self
             .issuance
@@ -121,8 +124,8 @@ impl Ledger {
             .min()
     }
 
-    /// Adds an attempt and drops those in `outlived`. The first one opens the issuance, for the object `uid` and the
-    /// `wanted` revision of its spec.
+    /// Adds an attempt and drops those in `outlived`. The first one opens the issuance, for the
+    /// object `uid` and the `wanted` revision of its spec.
     #[must_use]
     pub fn commit(
         &self,
@@ -151,8 +154,9 @@ impl Ledger {
         next
     }
 
-    /// Accepts one attempt of the issuance under way and closes it. Verifiers accepted before stay for `overlap`, if
-    /// they had no earlier end; a fifth retires the oldest. Without an issuance nothing changes.
+    /// Accepts one attempt of the issuance under way and closes it. Verifiers accepted before stay
+    /// for `overlap`, if they had no earlier end; a fifth retires the oldest. Without an
+    /// issuance nothing changes.
     #[must_use]
     pub fn confirm(
         &self,
@@ -224,7 +228,8 @@ impl Ledger {
     }
 }
 
-/// The first whole second that is not before `time`: a status holds seconds, and an overlap is never cut short.
+/// The first whole second that is not before `time`: a status holds seconds, and an overlap is
+/// never cut short.
 fn whole_second(time: Timestamp) -> Timestamp {
     let up = i64::from(time.subsec_nanosecond() > 0);
     Timestamp::from_second(time.as_second().saturating_add(up)).unwrap_or(Timestamp::MAX)

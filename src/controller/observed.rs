@@ -1,5 +1,6 @@
-//! What a run knows of one AccessKey and its Secret, and how an answer of the API server changes it. Pure, like
-//! [`step`](super::step), and without bytes: which attempt a Secret holds is all that counts.
+//! What a run knows of one AccessKey and its Secret, and how an answer of the API server changes
+//! it. Pure, like [`step`](super::step), and without bytes: which attempt a Secret holds is all
+//! that counts.
 
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
@@ -129,7 +130,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Takes note of what a view shows for the first time. Another object of the same name begins anew.
+    /// Takes note of what a view shows for the first time. Another object of the same name begins
+    /// anew.
     fn notice(&mut self, view: &View, now: Moment) {
         if self.object.as_ref().is_none_or(|(uid, _)| *uid != view.uid) {
             *self = Memory {
@@ -284,7 +286,8 @@ pub enum Answer {
     Published(Uid, Version),
     /// A delete or an adoption was answered cleanly.
     Done,
-    /// The API server refused because of what is there: a conflict, a name that is taken, a missing object.
+    /// The API server refused because of what is there: a conflict, a name that is taken, a missing
+    /// object.
     Conflict,
     /// Anything else: refused for another reason, no answer, or one that could not be read.
     Failed,
@@ -332,7 +335,8 @@ impl Observed {
         }
     }
 
-    /// The end of a run that must start over: what was held goes with a failed commit, or when it turned out dead.
+    /// The end of a run that must start over: what was held goes with a failed commit, or when it
+    /// turned out dead.
     fn forget(mut self, step: &Step) -> Memory {
         if matches!(
             step,
@@ -362,7 +366,8 @@ impl Observed {
         }
     }
 
-    /// A run ends; how long the cache is behind is counted from the first time that it was seen to be.
+    /// A run ends; how long the cache is behind is counted from the first time that it was seen to
+    /// be.
     pub fn rested(mut self, rest: &Rest, now: Moment) -> Memory {
         if rest.situation == Situation::Behind {
             self.memory.behind_since.get_or_insert(now);
@@ -370,7 +375,8 @@ impl Observed {
         self.memory
     }
 
-    /// Only a clean first answer is believed; after a conflict the run inspects at once, after a failure the next does.
+    /// Only a clean first answer is believed; after a conflict the run inspects at once, after a
+    /// failure the next does.
     fn published(mut self, answer: Answer, at: Moment) -> ControlFlow<Memory, Observed> {
         let Some(held) = &mut self.memory.held else {
             return Break(self.memory);

@@ -164,8 +164,8 @@ impl Verdict {
         }
     }
 
-    /// One or two sentences for people: what is the case, and what to change. The same for the same case, so that
-    /// saying it again is no write.
+    /// One or two sentences for people: what is the case, and what to change. The same for the same
+    /// case, so that saying it again is no write.
     pub fn message(&self) -> String {
         let Verdict {
             secret, namespace, ..

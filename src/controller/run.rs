@@ -1,5 +1,5 @@
-//! One run: takes the steps that [`step::next`](super::step::next) names, each as one request with one deadline, until
-//! the AccessKey can rest.
+//! One run: takes the steps that [`step::next`](super::step::next) names, each as one request with
+//! one deadline, until the AccessKey can rest.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::clock::{Clock, Moment};
 use crate::key::Secret;
 use crate::metrics::Metrics;
 
-/// More steps than any way through the protocol takes; a run that needs more starts over, with backoff.
+/// More steps than any way through the protocol takes; a run that needs more starts over, with
+/// backoff.
 const MAX_STEPS: usize = 24;
 
 /// What runs need of the process.
@@ -171,7 +172,8 @@ impl Run<'_> {
         self.end(memory, ending, verdict).await
     }
 
-    /// Says in the status what is the case, if it does not say so already, and keeps what the next run needs.
+    /// Says in the status what is the case, if it does not say so already, and keeps what the next
+    /// run needs.
     async fn end(mut self, mut memory: Memory, ending: Ending, verdict: Option<Verdict>) -> Ended {
         let ending = match verdict {
             Some(verdict) => match self.tell(&mut memory, verdict).await {

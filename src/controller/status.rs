@@ -1,4 +1,5 @@
-//! Between an AccessKey's status and the [`Ledger`] that the steps work on, and the conditions that people read.
+//! Between an AccessKey's status and the [`Ledger`] that the steps work on, and the conditions that
+//! people read.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -38,7 +39,8 @@ pub fn version(text: Option<&str>) -> Option<Version> {
     text?.parse().ok().map(Version)
 }
 
-/// The number of the attempt with this verifier: the beginning of a digest, so that it needs no table.
+/// The number of the attempt with this verifier: the beginning of a digest, so that it needs no
+/// table.
 pub fn attempt_id(verifier: &str) -> AttemptId {
     let digest = Sha256::digest(verifier);
     let mut first = [0; 8];
@@ -81,8 +83,8 @@ fn accepted(verifier: &AcceptedVerifier) -> Accepted {
     }
 }
 
-/// The status that says `ledger`. What it says of each attempt is taken from `old`, or from `fresh`, the attempt that
-/// this write adds.
+/// The status that says `ledger`. What it says of each attempt is taken from `old`, or from
+/// `fresh`, the attempt that this write adds.
 pub fn write(
     old: &AccessKeyStatus,
     ledger: &Ledger,
@@ -167,8 +169,8 @@ impl Known<'_> {
     }
 }
 
-/// Says in `status` what people and tools ask: which generation was seen, whether the key is ready, whether it would
-/// authenticate, and whether someone has to act.
+/// Says in `status` what people and tools ask: which generation was seen, whether the key is ready,
+/// whether it would authenticate, and whether someone has to act.
 pub fn tell(status: &mut AccessKeyStatus, key: &AccessKey, verdict: &Verdict, now: Timestamp) {
     let generation = key.metadata.generation.unwrap_or_default();
     status.observed_generation = generation;

@@ -1,7 +1,9 @@
-//! What to do next for one AccessKey: the rules of the [crate's documentation](crate) as code. Nothing here talks to anyone.
+//! What to do next for one AccessKey: the rules of the [crate's documentation](crate) as code.
+//! Nothing here talks to anyone.
 //!
-//! A **run** looks at one AccessKey until it can rest: [`next`] names one [`Step`], someone takes it with one request,
-//! and [`Observed::after`] says what is known then. Both are pure, so the controller and a model of it share them.
+//! A **run** looks at one AccessKey until it can rest: [`next`] names one [`Step`], someone takes
+//! it with one request, and [`Observed::after`] says what is known then. Both are pure, so the
+//! controller and a model of it share them.
 //!
 //! ```text
 //! first issue    Commit -> Publish -> Confirm
@@ -20,19 +22,22 @@ use crate::clock::{Moment, Now};
 pub enum Step {
     /// Read the AccessKey from the API server, not from a cache.
     ReadKey,
-    /// Read the Secret: its metadata only, or with its bytes, which only a Secret of ours is asked for.
+    /// Read the Secret: its metadata only, or with its bytes, which only a Secret of ours is asked
+    /// for.
     ReadSecret {
         /// With its bytes.
         bytes: bool,
     },
-    /// Read the Secret's metadata once more: it fits nothing, and a person is called only if it stays so.
+    /// Read the Secret's metadata once more: it fits nothing, and a person is called only if it
+    /// stays so.
     Recheck,
     /// Make a new secret and add its verifier as an attempt, by compare-and-swap on the AccessKey.
     Commit {
         /// Attempts to drop: none of their requests can be alive.
         outlived: Vec<AttemptId>,
     },
-    /// Write the plaintext of this attempt: create the Secret, or replace exactly the one that was seen.
+    /// Write the plaintext of this attempt: create the Secret, or replace exactly the one that was
+    /// seen.
     Publish {
         /// The attempt whose plaintext is held.
         attempt: AttemptId,
@@ -64,7 +69,8 @@ pub enum Step {
     },
     /// Record that the restored key belongs to the object as it is now.
     Rebind,
-    /// Clear the mark of [`Ledger::unsettled`], by compare-and-swap on the AccessKey as it was before the sweep.
+    /// Clear the mark of [`Ledger::unsettled`], by compare-and-swap on the AccessKey as it was
+    /// before the sweep.
     ClearMark,
     /// Drop verifiers whose overlap is over.
     Retire,
@@ -102,7 +108,8 @@ pub enum Situation {
     AwaitingSweep,
     /// As many attempts as there may be, and none can be ruled out yet.
     TooManyAttempts,
-    /// The Secret belongs to an AccessKey of the same name that is gone: the garbage collector will take it.
+    /// The Secret belongs to an AccessKey of the same name that is gone: the garbage collector will
+    /// take it.
     PredecessorSecret,
     /// A Secret that is not ours has the name.
     SecretExists,
@@ -179,7 +186,8 @@ fn catch_up(observed: &Observed, now: Moment, timing: &Timing) -> Step {
     }
 }
 
-/// The straight path: after a clean commit publish, after a clean publish confirm, without a read between.
+/// The straight path: after a clean commit publish, after a clean publish confirm, without a read
+/// between.
 fn go_straight_on(observed: &Observed, now: Moment, timing: &Timing) -> Option<Step> {
     if observed.source != Source::Answer {
         return None;
@@ -205,7 +213,8 @@ fn publish(observed: &Observed, attempt: AttemptId) -> Step {
     Step::Publish { attempt, over }
 }
 
-/// Rule 4: nothing else can be alive if the issuance had one attempt and its publish was answered cleanly.
+/// Rule 4: nothing else can be alive if the issuance had one attempt and its publish was answered
+/// cleanly.
 fn confirm(observed: &Observed, attempt: AttemptId, secret: &Uid) -> Step {
     let clean = |held: &Held| held.attempt == attempt && matches!(held.publish, Publish::Clean(_));
     let settled =
@@ -279,7 +288,8 @@ fn until(end: jiff::Timestamp, now: Now) -> Duration {
     Duration::try_from(end.duration_since(now.wall)).unwrap_or(Duration::ZERO)
 }
 
-/// An issue under way is finished; one that another process opened a moment ago is left to it for that moment.
+/// An issue under way is finished; one that another process opened a moment ago is left to it for
+/// that moment.
 fn finish(observed: &Observed, now: Moment, timing: &Timing) -> Errand {
     let ages = observed
         .ledger()
@@ -303,7 +313,8 @@ fn until_restored(observed: &Observed, now: Moment, timing: &Timing) -> Option<D
         .then_some(left)
 }
 
-/// Rule 2: the Secret first (its bytes only if it is ours), *then* the AccessKey, live. None once both are read.
+/// Rule 2: the Secret first (its bytes only if it is ours), *then* the AccessKey, live. None once
+/// both are read.
 fn read_pair(observed: &Observed) -> Option<Step> {
     match &observed.secret {
         None => Some(Step::ReadSecret { bytes: false }),
@@ -369,7 +380,8 @@ fn delete(secret: &PresentSecret) -> Step {
     }
 }
 
-/// Rule 8: a restored key keeps its Secret if that still holds an accepted secret; otherwise it counts as consumed.
+/// Rule 8: a restored key keeps its Secret if that still holds an accepted secret; otherwise it
+/// counts as consumed.
 fn take_over(view: &View, ours: Option<&PresentSecret>) -> Step {
     match ours {
         Some(PresentSecret {
@@ -398,8 +410,9 @@ fn write(observed: &Observed, now: Moment, timing: &Timing) -> Step {
     Step::Commit { outlived }
 }
 
-/// The attempts that were older than the grace when the Secret was read and held none of them: nothing of theirs can
-/// turn up. That it was read absent (rule 3) is the case of a first issue; of a rotation, that it held an older secret.
+/// The attempts that were older than the grace when the Secret was read and held none of them:
+/// nothing of theirs can turn up. That it was read absent (rule 3) is the case of a first issue; of
+/// a rotation, that it held an older secret.
 fn outlived(observed: &Observed, timing: &Timing) -> Vec<AttemptId> {
     let at = match &observed.secret {
         Some(SecretSeen::Absent(at) | SecretSeen::Present(PresentSecret { at, .. })) => *at,
@@ -411,7 +424,8 @@ fn outlived(observed: &Observed, timing: &Timing) -> Vec<AttemptId> {
         .collect()
 }
 
-/// Rule 4, on the pair that was read: only if the AccessKey did not change while the Secret was read.
+/// Rule 4, on the pair that was read: only if the AccessKey did not change while the Secret was
+/// read.
 fn sweep(observed: &Observed) -> Step {
     if observed.remembered != Some(observed.view.version) {
         return Step::StartOver;

@@ -1,5 +1,5 @@
-//! Two controllers, an API server and a user, as states and actions. The controllers are the product's own step
-//! function; everything else is the least that can disturb it.
+//! Two controllers, an API server and a user, as states and actions. The controllers are the
+//! product's own step function; everything else is the least that can disturb it.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -297,8 +297,8 @@ impl World {
         !matches!(next(&observed, now(), &timing()), Step::Rest(_))
     }
 
-    /// The grace outlives every request; a process that is paused for longer between commit and publish is the named
-    /// hole.
+    /// The grace outlives every request; a process that is paused for longer between commit and
+    /// publish is the named hole.
     fn nothing_is_on_its_way(&self) -> bool {
         let publishes =
             |write: &Write| matches!(write, Write::Create { .. } | Write::Replace { .. });

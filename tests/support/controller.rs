@@ -1,4 +1,5 @@
-//! A controller inside the test's process, as the shipped ServiceAccount, serving the namespaces of one test.
+//! A controller inside the test's process, as the shipped ServiceAccount, serving the namespaces of
+//! one test.
 
 use std::time::Duration;
 
@@ -93,8 +94,8 @@ impl TestController {
         }
     }
 
-    /// Has every AccessKey looked at, and waits until as many looks as there are `objects` have ended. Those that wait
-    /// for their next try are not looked at.
+    /// Has every AccessKey looked at, and waits until as many looks as there are `objects` have
+    /// ended. Those that wait for their next try are not looked at.
     pub async fn resync(&self, objects: u64) {
         let before = self.looks();
         self.resync.send(()).expect("the controller runs");

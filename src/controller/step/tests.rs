@@ -1,4 +1,5 @@
-//! The rules of the crate's documentation, a scenario at a time: what is observed, and the steps that must follow.
+//! The rules of the crate's documentation, a scenario at a time: what is observed, and the steps
+//! that must follow.
 
 use std::time::Duration;
 

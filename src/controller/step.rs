@@ -69,7 +69,7 @@ pub enum Step {
     },
     /// Record that the restored key belongs to the object as it is now.
     Rebind,
-    /// Clear the mark of [`Ledger::unsettled`], by compare-and-swap on the AccessKey as it was
+    /// Clear the mark of [`unsettled`](super::ledger::Ledger::unsettled), by compare-and-swap on the AccessKey as it was
     /// before the sweep.
     ClearMark,
     /// Drop verifiers whose overlap is over.

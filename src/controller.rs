@@ -241,9 +241,11 @@ impl Desk {
         };
         let begin = self.now();
         let mut slot = self.take(&reference);
+        slot.kept.forget_old_plaintext(begin, &self.tools.timing);
         if let Some(left) = slot.until_retry(key, begin) {
+            let plaintext = slot.kept.plaintext_left(begin, &self.tools.timing);
             self.put_back(reference, slot);
-            return Action::requeue(left);
+            return Action::requeue(plaintext.map_or(left, |plaintext| plaintext.min(left)));
         }
         let kept = std::mem::take(&mut slot.kept);
         let ended = run::run(&self.tools, Arc::new(key.clone()), kept).await;

@@ -58,6 +58,14 @@ impl Kept {
             .filter(|_| self.plaintext.is_some())?;
         Some(timing.plaintext().saturating_sub(now.since(held.since)))
     }
+
+    /// Drops plaintext whose time is over (rule 1), or that belongs to no attempt.
+    pub fn forget_old_plaintext(&mut self, now: Moment, timing: &Timing) {
+        let left = self.plaintext_left(now, timing);
+        if left.is_none_or(|left| left.is_zero()) {
+            self.plaintext = None;
+        }
+    }
 }
 
 /// How a run ended.
@@ -184,16 +192,12 @@ impl Run<'_> {
             },
             None => ending,
         };
+        let now = self.now();
         let mut kept = Kept {
             memory,
             plaintext: self.plaintext,
         };
-        if kept
-            .plaintext_left(self.tools.clock.now().monotonic, &self.tools.timing)
-            .is_none_or(|left| left.is_zero())
-        {
-            kept.plaintext = None;
-        }
+        kept.forget_old_plaintext(now, &self.tools.timing);
         Ended {
             kept,
             ending,
@@ -226,4 +230,30 @@ fn stalled_because(status: &AccessKeyStatus) -> Option<&str> {
         .iter()
         .find(|condition| condition.type_ == "Stalled")?;
     (stalled.status == "True").then_some(stalled.reason.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::AttemptId;
+    use super::super::observed::{Held, Publish};
+    use super::*;
+
+    #[test]
+    fn plaintext_is_kept_for_a_fifth_of_the_grace_and_no_longer() {
+        let timing = Timing::with_grace(Duration::from_secs(300));
+        let mut kept = Kept {
+            memory: Memory::default(),
+            plaintext: Some(Secret::generate().expect("a secret")),
+        };
+        kept.memory.held = Some(Held {
+            attempt: AttemptId(1),
+            since: Moment::default(),
+            publish: Publish::Unclear,
+        });
+        let last = Moment::default() + Duration::from_millis(59_999);
+        kept.forget_old_plaintext(last, &timing);
+        assert!(kept.plaintext.is_some());
+        kept.forget_old_plaintext(Moment::default() + Duration::from_secs(60), &timing);
+        assert!(kept.plaintext.is_none());
+    }
 }

@@ -1,77 +1,167 @@
 //! The issuing protocol, explored: every interleaving of two controllers, crashes, lost and late requests and a user,
 //! within a budget.
 
+#[path = "model/budget.rs"]
+mod budget;
+#[path = "model/mutant.rs"]
+mod mutant;
+#[path = "model/mutation.rs"]
+mod mutation;
+#[path = "model/process.rs"]
+mod process;
+#[path = "model/reach.rs"]
+mod reach;
+#[path = "model/rules.rs"]
+mod rules;
+#[path = "model/server.rs"]
+mod server;
+#[path = "model/shared.rs"]
+mod shared;
+#[path = "model/user.rs"]
+mod user;
 #[path = "model/world.rs"]
 mod world;
 
-use stateright::{Checker, Model};
-use world::{Budget, Issuing};
+use std::time::Instant;
 
+use budget::{Budget, attempts};
+use mutant::{Mutant, NEEDED, SPARING};
+use reach::Graph;
+use stateright::{Checker, Model};
+use world::Issuing;
+
+#[test]
+fn a_crash_and_a_lost_or_late_request() {
+    explore(attempts(3).crashes(1).faults(1));
+}
+
+#[test]
+fn a_secret_taken_away_and_a_fault() {
+    explore(attempts(3).deletions(1).faults(1));
+}
+
+#[test]
+fn a_rotation_and_a_fault() {
+    explore(attempts(2).rotations(1).faults(1));
+}
+
+#[test]
+fn a_recreated_key_and_a_fault() {
+    explore(attempts(2).recreations(1).faults(1));
+}
+
+#[test]
+fn a_recreated_key_and_a_stale_cache() {
+    explore(attempts(2).recreations(1).stale(1));
+}
+
+#[test]
+fn an_edit_and_a_fault() {
+    explore(attempts(2).edits(1).faults(1));
+}
+
+#[test]
+fn a_forged_secret_and_a_fault() {
+    explore(attempts(2).forgeries(1).faults(1));
+}
+
+#[test]
+fn a_lost_status_and_a_fault() {
+    explore(attempts(2).losses(1).faults(1));
+}
+
+/// From every state the controllers can come to rest, and need no more attempts for it than these.
+#[test]
+fn rest_is_in_reach_from_everywhere() {
+    for budget in [
+        attempts(3),
+        attempts(6).crashes(1),
+        attempts(6).faults(1),
+        attempts(4).stale(1),
+        attempts(5).edits(1),
+        attempts(3).forgeries(1),
+    ] {
+        let starved = reach(budget);
+        assert_eq!(starved, 0, "{budget}: a controller needs more attempts");
+    }
+}
+
+/// The same where more attempts may be needed than can be explored: a controller that needs another one counts as at
+/// rest.
+#[test]
+fn rest_is_in_reach_as_long_as_there_are_attempts() {
+    for budget in [
+        attempts(3).deletions(1),
+        attempts(2).rotations(1),
+        attempts(2).recreations(1),
+        attempts(2).losses(1),
+    ] {
+        reach(budget);
+    }
+}
+
+/// Each rule is needed: without it an invariant breaks, or a state at rest is out of reach.
+#[test]
+fn without_any_rule_an_invariant_breaks() {
+    let mut unnoticed = Vec::new();
+    println!("mutant | broken | steps | budget | states");
+    for (mutant, expected, budget) in NEEDED.iter().copied() {
+        let graph = Graph::of(&Issuing { budget, mutant });
+        let (broken, steps) = match graph.counter_example() {
+            Some((rule, way)) => (rule.to_string(), way.len()),
+            None => ("nothing".to_owned(), 0),
+        };
+        let states = graph.states();
+        println!("{mutant:?} | {broken} | {steps} | {budget} | {states}");
+        if broken != expected.to_string() {
+            unnoticed.push((mutant, broken));
+        }
+    }
+    assert_eq!(unnoticed, []);
+}
+
+/// Should one of these turn out to be needed, it belongs to the others.
+#[test]
+fn without_a_rule_that_says_a_thing_twice_no_invariant_breaks() {
+    for (mutant, budget) in SPARING.iter().copied() {
+        let graph = Graph::of(&Issuing { budget, mutant });
+        println!("{mutant:?} | {budget} | {} states", graph.states());
+        assert_eq!(graph.counter_example(), None, "{mutant:?}");
+    }
+}
+
+/// Every state that the product can reach keeps the rules.
 fn explore(budget: Budget) {
-    let checker = Issuing(budget).checker().threads(2).spawn_bfs().join();
+    let begun = Instant::now();
+    let mutant = Mutant::None;
+    let model = Issuing { budget, mutant }.checker();
+    let checker = model.threads(1).spawn_bfs().join();
     println!(
-        "{budget:?}: {} states, depth {}",
+        "{budget}: {} states, depth {}, {:.1?}",
         checker.unique_state_count(),
-        checker.max_depth()
+        checker.max_depth(),
+        begun.elapsed(),
     );
+    if let Some(path) = checker.discovery("no rule is broken") {
+        let broken = path.last_state().history.broken.expect("a broken rule");
+        panic!("{broken}\n{:?}", path.into_actions());
+    }
     checker.assert_properties();
 }
 
-#[test]
-fn no_fault() {
-    explore(Budget {
-        attempts: 2,
-        ..Budget::default()
-    });
-}
-
-#[test]
-fn two_controllers_one_crash_one_fault() {
-    explore(Budget {
-        attempts: 3,
-        crashes: 1,
-        faults: 1,
-        ..Budget::default()
-    });
-}
-
-#[test]
-fn a_rotation() {
-    explore(Budget {
-        attempts: 2,
-        rotations: 1,
-        faults: 1,
-        ..Budget::default()
-    });
-}
-
-#[test]
-fn a_secret_taken_away() {
-    explore(Budget {
-        attempts: 2,
-        deletions: 1,
-        faults: 1,
-        ..Budget::default()
-    });
-}
-
-#[test]
-fn a_recreated_key() {
-    explore(Budget {
-        attempts: 2,
-        recreations: 1,
-        faults: 1,
-        ..Budget::default()
-    });
-}
-
-#[test]
-fn a_stale_cache_and_an_edit() {
-    explore(Budget {
-        attempts: 2,
-        stale: 1,
-        edits: 1,
-        faults: 1,
-        ..Budget::default()
-    });
+/// How many states there are in which a controller needs another attempt than the budget has.
+fn reach(budget: Budget) -> usize {
+    let begun = Instant::now();
+    let mutant = Mutant::None;
+    let graph = Graph::of(&Issuing { budget, mutant });
+    println!(
+        "{budget}: {} states, {} at rest, {} restless, {} in need of an attempt, {:.1?}",
+        graph.states(),
+        graph.resting(),
+        graph.restless().len(),
+        graph.starved,
+        begun.elapsed(),
+    );
+    assert_eq!(graph.counter_example(), None, "{budget}");
+    graph.starved
 }

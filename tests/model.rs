@@ -24,7 +24,7 @@ mod world;
 
 use std::time::Instant;
 
-use budget::{Budget, attempts};
+use budget::{Budget, alone, attempts};
 use mutant::{Mutant, NEEDED, SPARING};
 use reach::Graph;
 use stateright::{Checker, Model};
@@ -43,6 +43,21 @@ fn a_secret_taken_away_and_a_fault() {
 #[test]
 fn a_rotation_and_a_fault() {
     explore(attempts(2).rotations(1).faults(1));
+}
+
+#[test]
+fn a_rotation_that_needs_three_attempts() {
+    explore(alone(3).rotations(1).faults(1).deletions(1));
+}
+
+/// A controller that is paused for longer than the grace exactly between commit and publish can leave a Secret that
+/// was never accepted. Nothing else breaks: it admits nobody.
+#[test]
+fn the_hole_that_is_left_admits_nobody() {
+    explore(attempts(2).pauses(1).faults(1));
+    explore(attempts(2).pauses(1).deletions(1));
+    explore(alone(2).pauses(1).deletions(1).crashes(1));
+    explore(alone(3).pauses(1).rotations(1).crashes(1));
 }
 
 #[test]

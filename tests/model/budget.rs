@@ -27,6 +27,8 @@ pub struct Budget {
     pub forgeries: u8,
     /// The status is lost.
     pub losses: u8,
+    /// A controller is paused for longer than the grace exactly between commit and publish: the hole that is left.
+    pub pauses: u8,
 }
 
 impl fmt::Display for Budget {
@@ -46,6 +48,7 @@ impl fmt::Display for Budget {
             ("stale", self.stale),
             ("forgeries", self.forgeries),
             ("losses", self.losses),
+            ("pauses", self.pauses),
         ];
         for (name, times) in others.into_iter().filter(|(_, times)| *times > 0) {
             write!(f, ", {name} {times}")?;
@@ -68,6 +71,7 @@ pub const fn attempts(attempts: u8) -> Budget {
         stale: 0,
         forgeries: 0,
         losses: 0,
+        pauses: 0,
     }
 }
 
@@ -87,4 +91,4 @@ macro_rules! with {
     };
 }
 
-with!(controllers crashes faults deletions rotations edits recreations stale forgeries losses);
+with!(controllers crashes faults deletions rotations edits recreations stale forgeries losses pauses);

@@ -71,6 +71,15 @@ impl Process {
         crashed.run
     }
 
+    /// Does it drop attempts although it has seen a Secret?
+    pub fn drops_over_an_older(&self) -> bool {
+        let Some(Run { observed, sent, .. }) = &self.run else {
+            return false;
+        };
+        let drops = matches!(sent, Some((Step::Commit { outlived }, _)) if !outlived.is_empty());
+        drops && matches!(observed.secret, Some(SecretSeen::Present(_)))
+    }
+
     pub fn age(&mut self) {
         self.memory.age();
         if let Some(run) = &mut self.run {

@@ -103,6 +103,8 @@ pub struct History {
     taken: Attempts,
     /// There is a reason to call a person.
     excused: bool,
+    /// A controller was paused for too long.
+    paused: bool,
     /// The rule that was broken first. Nothing happens after that.
     pub broken: Option<Rule>,
 }
@@ -115,6 +117,7 @@ impl History {
             published: Attempts::default(),
             taken: Attempts::default(),
             excused: false,
+            paused: false,
             broken: None,
         }
     }
@@ -135,6 +138,11 @@ impl History {
 
     pub fn forges(&mut self) {
         self.excused = true;
+    }
+
+    pub fn pauses(&mut self) {
+        self.excused = true;
+        self.paused = true;
     }
 
     /// What the status said is gone, and with it the key.
@@ -288,8 +296,14 @@ impl World {
                 .all(|process| process.run.is_none() && !self.has_work(process))
     }
 
-    /// A Secret of the AccessKey holds the newest accepted secret; what a user made is the user's own.
+    /// A Secret of the AccessKey holds the newest accepted secret; a controller that was paused for too long may leave
+    /// another.
     pub fn is_in_order(&self) -> bool {
+        self.history.paused || self.holds_the_newest()
+    }
+
+    /// What a user made is the user's own.
+    pub fn holds_the_newest(&self) -> bool {
         let (Some(newest), Some(secret)) = (self.newest_delivered(), &self.secret) else {
             return true;
         };

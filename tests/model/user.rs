@@ -33,6 +33,8 @@ pub enum Event {
     Collect,
     /// Longer than the grace passes.
     Wait,
+    /// It passes while a controller is about to publish.
+    Pause,
     /// The overlap of an older verifier ends.
     EndOverlap,
 }
@@ -47,6 +49,7 @@ impl World {
             owner.is_some() && owner != self.key.as_ref().map(|key| &key.uid)
         });
         let present = self.secret.is_some();
+        let quiet = self.nothing_is_on_its_way();
         let genuine = self.secret.as_ref().is_some_and(|secret| !forged(secret));
         [
             (left.deletions > 0 && present, Event::TakeSecret),
@@ -66,7 +69,8 @@ impl World {
             (!here, Event::Recreate),
             (left.losses > 0 && here, Event::LoseStatus),
             (collectable, Event::Collect),
-            (self.nothing_is_on_its_way(), Event::Wait),
+            (quiet, Event::Wait),
+            (left.pauses > 0 && !quiet, Event::Pause),
             (self.overlap_ends(), Event::EndOverlap),
         ]
         .into_iter()
@@ -121,12 +125,19 @@ impl World {
                 self.edit_key(|key| key.ledger = Ledger::default());
             }
             Event::Collect => self.secret = None,
-            Event::Wait => {
-                for process in &mut self.controllers {
-                    process.change(Process::age);
-                }
+            Event::Wait => self.wait(),
+            Event::Pause => {
+                self.left.pauses -= 1;
+                self.history.pauses();
+                self.wait();
             }
             Event::EndOverlap => self.hour += 1,
+        }
+    }
+
+    fn wait(&mut self) {
+        for process in &mut self.controllers {
+            process.change(Process::age);
         }
     }
 

@@ -88,7 +88,7 @@ impl Model for Issuing {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always("no rule is broken", |_, world: &World| {
                 world.history.broken.is_none()
             }),
@@ -98,7 +98,21 @@ impl Model for Issuing {
             Property::sometimes("a key is issued", |_, world: &World| {
                 world.key.is_some() && world.rests()
             }),
-        ]
+        ];
+        let budget = &self.budget;
+        if budget.attempts > 2 && budget.rotations > 0 && budget.faults > 0 {
+            properties.push(Property::sometimes(
+                "an attempt is dropped while the Secret holds an older secret",
+                |_, world: &World| world.drops_over_an_older(),
+            ));
+        }
+        if budget.pauses > 0 && budget.crashes > 0 && budget.deletions > 0 {
+            properties.push(Property::sometimes(
+                "a Secret is left that was never accepted",
+                |_, world: &World| !world.holds_the_newest() && world.rests(),
+            ));
+        }
+        properties
     }
 }
 
@@ -182,6 +196,12 @@ impl World {
         if self.left.crashes > 0 && !process.is_new() {
             actions.push(Action::Crash(controller));
         }
+    }
+
+    fn drops_over_an_older(&self) -> bool {
+        self.controllers
+            .iter()
+            .any(|process| process.drops_over_an_older())
     }
 
     fn act(&mut self, action: Action) {

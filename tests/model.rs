@@ -22,6 +22,8 @@ mod user;
 #[path = "model/world.rs"]
 mod world;
 
+use std::num::NonZero;
+use std::thread::available_parallelism;
 use std::time::Instant;
 
 use budget::{Budget, alone, attempts};
@@ -145,12 +147,66 @@ fn without_a_rule_that_says_a_thing_twice_no_invariant_breaks() {
     }
 }
 
+// More of the same, for `make prove`: one after the other, on all cores.
+
+#[test]
+#[ignore = "23 million states; `make prove` runs it"]
+fn more_of_everything_in_a_rotation() {
+    prove(attempts(3).rotations(1).crashes(1).faults(1));
+}
+
+#[test]
+#[ignore = "millions of states; `make prove` runs it"]
+fn more_crashes_and_faults() {
+    prove(attempts(3).crashes(2).faults(1));
+    prove(attempts(3).crashes(1).faults(2));
+    prove(attempts(4).crashes(1).faults(1));
+}
+
+#[test]
+#[ignore = "millions of states; `make prove` runs it"]
+fn more_that_a_user_does_to_the_secret() {
+    prove(attempts(3).deletions(1).crashes(1).faults(1));
+    prove(attempts(3).deletions(2).faults(1));
+    prove(attempts(3).rotations(1).deletions(1));
+    prove(attempts(3).forgeries(1).crashes(1).faults(1));
+}
+
+#[test]
+#[ignore = "millions of states; `make prove` runs it"]
+fn more_that_a_user_does_to_the_key() {
+    prove(attempts(2).rotations(1).crashes(1));
+    prove(attempts(2).rotations(1).edits(1));
+    prove(attempts(3).recreations(1).deletions(1));
+    prove(attempts(2).recreations(1).crashes(1).faults(1));
+    prove(attempts(2).recreations(1).stale(1).faults(1));
+    prove(attempts(3).edits(1).faults(1));
+    prove(attempts(3).losses(1).faults(1));
+}
+
+#[test]
+#[ignore = "millions of states; `make prove` runs it"]
+fn rest_is_in_reach_after_more() {
+    assert_eq!(reach(attempts(8).crashes(1).faults(1)), 0);
+    reach(attempts(5).rotations(1));
+    reach(attempts(3).deletions(1).faults(1));
+    reach(attempts(3).losses(1));
+}
+
 /// Every state that the product can reach keeps the rules.
 fn explore(budget: Budget) {
+    explore_on(1, budget);
+}
+
+fn prove(budget: Budget) {
+    explore_on(available_parallelism().map_or(1, NonZero::get), budget);
+}
+
+fn explore_on(cores: usize, budget: Budget) {
     let begun = Instant::now();
     let mutant = Mutant::None;
     let model = Issuing { budget, mutant }.checker();
-    let checker = model.threads(1).spawn_bfs().join();
+    let checker = model.threads(cores).spawn_bfs().join();
     println!(
         "{budget}: {} states, depth {}, {:.1?}",
         checker.unique_state_count(),

@@ -269,6 +269,26 @@ pub const NEEDED: &[Row] = &[
         Rule::DeliveredSecretIsNotTouched,
         attempts(2).rotations(1),
     ),
+    (
+        Mutant::ConfirmIgnoresTheVersion,
+        Rule::OneSecretForARevision,
+        attempts(2).deletions(1),
+    ),
+    (
+        Mutant::StatusIgnoresTheUid,
+        Rule::RecreatedKeyIsNew,
+        attempts(2).recreations(1),
+    ),
+    (
+        Mutant::SweepTakesAll,
+        Rule::AcceptedSecretIsThere,
+        attempts(1),
+    ),
+    (
+        Mutant::CreateOverwrites,
+        Rule::AcceptedSecretIsThere,
+        attempts(2),
+    ),
 ];
 
 /// Rules that save work, or say twice what a precondition says: without them no invariant breaks, within these budgets.

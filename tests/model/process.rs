@@ -153,7 +153,7 @@ impl World {
             }
             Step::StartOver => match observed.after(&step, Answer::Done, now.monotonic) {
                 Break(memory) => self.end(controller, memory, Ended::Anyhow),
-                Continue(_) => self.history.breaks(Rule::RunEnds),
+                Continue(_) => panic!("a run goes on after it has to start over"),
             },
             Step::Commit { .. } if self.left.attempts == 0 => {
                 self.end(controller, observed.memory, Ended::OutOfAttempts);
@@ -228,7 +228,8 @@ impl World {
                     owner: view.uid.clone(),
                 });
             }
-            Step::Adopt { .. } | Step::Rebind => unreachable!("nothing is restored here"),
+            // Nothing is restored here; a mutant that takes a key for a restored one stays there.
+            Step::Adopt { .. } | Step::Rebind => return None,
             Step::ReadKey | Step::ReadSecret { .. } | Step::Recheck => return None,
             Step::StartOver | Step::Rest(_) => return None,
         };

@@ -129,11 +129,9 @@ impl Graph {
 }
 
 fn broken(world: &World) -> Option<Rule> {
-    let in_order = world.is_in_order() || !world.rests();
-    world
-        .history
-        .broken
-        .or((!in_order).then_some(Rule::RestsOnTheAcceptedSecret))
+    let rule = Rule::RestsOnTheAcceptedSecret;
+    let disorder = || !world.is_in_order() && world.rests() && world.history.counts(rule);
+    world.history.broken.or_else(|| disorder().then_some(rule))
 }
 
 /// The edges by where they lead.

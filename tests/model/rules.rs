@@ -25,7 +25,6 @@ pub enum Rule {
     RecreatedKeyIsNew,
     AcceptedSecretIsThere,
     NobodyIsCalledWithoutReason,
-    RunEnds,
     RestIsInReach,
 }
 
@@ -41,7 +40,7 @@ impl Rule {
             | Rule::ForeignSecretIsNotTouched
             | Rule::DeliveredSecretIsNotTouched => "I4",
             Rule::NothingWrittenIsLost => "I5",
-            Rule::NobodyIsCalledWithoutReason | Rule::RunEnds | Rule::RestIsInReach => "I9",
+            Rule::NobodyIsCalledWithoutReason | Rule::RestIsInReach => "I9",
             Rule::OtherObjectIsNotWritten | Rule::RecreatedKeyIsNew => "I10",
         }
     }
@@ -61,12 +60,11 @@ impl fmt::Display for Rule {
             Rule::DeliveredSecretIsNotTouched => "a delivered secret is replaced or deleted",
             Rule::NothingWrittenIsLost => "an attempt or a verifier is lost from the status",
             Rule::NobodyIsCalledWithoutReason => "a person is called without a reason",
-            Rule::RunEnds => "a run goes on after it ended",
             Rule::RestIsInReach => "a state at rest is out of reach",
             Rule::OtherObjectIsNotWritten => "the status of another object is written",
             Rule::RecreatedKeyIsNew => "a secret is accepted for two objects",
         };
-        write!(f, "{}: {broken}", self.number())
+        f.pad(&format!("{}: {broken}", self.number()))
     }
 }
 
@@ -105,12 +103,15 @@ pub struct History {
     excused: bool,
     /// A controller was paused for too long.
     paused: bool,
+    /// The only rule that counts, if it is only one.
+    asked: Option<Rule>,
     /// The rule that was broken first. Nothing happens after that.
     pub broken: Option<Rule>,
 }
 
 impl History {
-    pub fn new() -> History {
+    /// Of a world in which all rules count, or one.
+    pub fn new(asked: Option<Rule>) -> History {
         History {
             accepted: Shared::new(Vec::new()),
             committed: Attempts::default(),
@@ -118,12 +119,19 @@ impl History {
             taken: Attempts::default(),
             excused: false,
             paused: false,
+            asked,
             broken: None,
         }
     }
 
     pub fn breaks(&mut self, rule: Rule) {
-        self.broken.get_or_insert(rule);
+        if self.counts(rule) {
+            self.broken.get_or_insert(rule);
+        }
+    }
+
+    pub fn counts(&self, rule: Rule) -> bool {
+        self.asked.is_none_or(|asked| asked == rule)
     }
 
     fn keeps(&mut self, kept: bool, rule: Rule) {

@@ -11,7 +11,7 @@ use stateright::{Model, Property};
 use crate::budget::Budget;
 use crate::mutant::Mutant;
 use crate::process::Process;
-use crate::rules::History;
+use crate::rules::{History, Rule};
 use crate::server::{Stored, Write};
 use crate::shared::Shared;
 use crate::user::Event;
@@ -66,6 +66,18 @@ pub enum Action {
 pub struct Issuing {
     pub budget: Budget,
     pub mutant: Mutant,
+    /// The only rule that counts, if it is only one.
+    pub asked: Option<Rule>,
+}
+
+impl Issuing {
+    pub fn new(budget: Budget, mutant: Mutant) -> Issuing {
+        Issuing {
+            budget,
+            mutant,
+            asked: None,
+        }
+    }
 }
 
 impl Model for Issuing {
@@ -131,7 +143,7 @@ impl World {
             orphans: Vec::new(),
             left: model.budget,
             hour: 0,
-            history: History::new(),
+            history: History::new(model.asked),
             mutant: model.mutant,
             uids: 0,
             attempts: 0,

@@ -275,6 +275,11 @@ pub const NEEDED: &[Row] = &[
         attempts(2).deletions(1),
     ),
     (
+        Mutant::KeyIsReadFromTheCache,
+        Rule::NobodyIsCalledWithoutReason,
+        attempts(2).rotations(1),
+    ),
+    (
         Mutant::StatusIgnoresTheUid,
         Rule::RecreatedKeyIsNew,
         attempts(2).recreations(1),

@@ -205,9 +205,16 @@ fn go_straight_on(observed: &Observed, now: Moment, timing: &Timing) -> Option<S
     }
 }
 
+/// Replaces nothing but an older revision's secret: what a first issue saw, before the AccessKey
+/// turned out to be new or its status lost, is not ours.
 fn publish(observed: &Observed, attempt: AttemptId) -> Step {
     let over = match &observed.secret {
-        Some(SecretSeen::Present(secret)) => Some((secret.uid.clone(), secret.version)),
+        Some(SecretSeen::Present(secret)) => match secret.bytes {
+            Bytes::Hold(Some(holds)) if observed.ledger().is_older(holds) => {
+                Some((secret.uid.clone(), secret.version))
+            }
+            _ => None,
+        },
         Some(SecretSeen::Absent(_)) | None => None,
     };
     Step::Publish { attempt, over }

@@ -445,6 +445,24 @@ fn a_recreated_key_begins_anew() {
 }
 
 #[test]
+fn a_first_issue_creates_and_replaces_nothing_that_was_seen_before() {
+    let lost = view(2).at(20);
+    let again = View {
+        uid: uid("again"),
+        ..view(1).at(20)
+    };
+    for blank in [lost, again] {
+        let walk = Walk::from(view(2).accepting(1, 1))
+            .sees(read(false), Answer::Secret(ours(Bytes::Unread)))
+            .sees(read(true), Answer::Secret(ours(Bytes::Read)))
+            .sees(Step::ReadKey, Answer::Key(blank.clone(), None));
+        let committed = blank.also_trying(5).at(21);
+        walk.sees(commit(), Answer::Committed(committed, AttemptId(5)))
+            .stands_at(&publish(5));
+    }
+}
+
+#[test]
 fn a_restored_key_waits_for_its_status_and_keeps_its_secret() {
     let bare = View {
         restored: true,

@@ -85,6 +85,8 @@ pub mod crds;
 pub mod devices;
 pub mod key;
 pub mod metrics;
+#[cfg(doctest)]
+mod plaintext;
 pub mod policy;
 pub mod shutdown;
 pub mod telemetry;

@@ -159,6 +159,8 @@ fn present(
     at: Moment,
 ) -> Result<PresentSecret, Failure> {
     let (uid, version) = written(meta)?;
+    // What is written to an object that is being deleted goes with it.
+    let going = meta.deletion_timestamp.is_some();
     let controller = meta
         .owner_references
         .iter()
@@ -167,9 +169,12 @@ fn present(
     Ok(PresentSecret {
         uid,
         version,
-        owner: controller.map(|reference| Uid(reference.uid.as_str().into())),
-        namesake: controller
-            .is_some_and(|reference| owner.metadata.name.as_ref() == Some(&reference.name)),
+        owner: controller
+            .filter(|_| !going)
+            .map(|reference| Uid(reference.uid.as_str().into())),
+        namesake: going
+            || controller
+                .is_some_and(|reference| owner.metadata.name.as_ref() == Some(&reference.name)),
         bytes,
         at,
     })

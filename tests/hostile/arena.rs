@@ -113,6 +113,7 @@ impl Arena {
             })
         };
         loop {
+            let asking = Instant::now();
             let keys = self.keys().await;
             if keys.values().all(done) {
                 let secrets = self.secrets().await;
@@ -127,7 +128,7 @@ impl Arena {
                 begin.elapsed() < Duration::from_secs(300),
                 "{left} are not issued"
             );
-            sleep(Duration::from_millis(100)).await;
+            sleep(asking.elapsed() * 4).await;
         }
     }
 
@@ -160,6 +161,7 @@ impl Arena {
         let begin = Instant::now();
         let (mut seen, mut since) = (BTreeMap::new(), Instant::now());
         loop {
+            let asking = Instant::now();
             let versions = self.versions().await;
             if versions != seen {
                 (seen, since) = (versions, Instant::now());
@@ -172,7 +174,7 @@ impl Arena {
                 begin.elapsed() < Duration::from_secs(300),
                 "it is not at rest"
             );
-            sleep(Duration::from_millis(250)).await;
+            sleep(asking.elapsed() * 4).await;
         }
     }
 

@@ -127,7 +127,9 @@ async fn withstands(purpose: &str, sample: Option<usize>) {
         let decides = decides(corruption);
         assert!(!(decides && may), "admitted: {corruption:?}");
     }
-    let plaintexts: Vec<String> = before.values().map(Issued::plaintext).collect();
+    // A few, since whatever begins like a secret is found, too.
+    let few = before.values().take(20);
+    let plaintexts: Vec<String> = few.map(Issued::plaintext).collect();
     arena.has_held(memory, &plaintexts).await;
 }
 

@@ -128,7 +128,7 @@ impl Arena {
                 begin.elapsed() < Duration::from_secs(300),
                 "{left} are not issued"
             );
-            sleep(asking.elapsed() * 4).await;
+            sleep(asking.elapsed()).await;
         }
     }
 
@@ -161,7 +161,6 @@ impl Arena {
         let begin = Instant::now();
         let (mut seen, mut since) = (BTreeMap::new(), Instant::now());
         loop {
-            let asking = Instant::now();
             let versions = self.versions().await;
             if versions != seen {
                 (seen, since) = (versions, Instant::now());
@@ -174,13 +173,15 @@ impl Arena {
                 begin.elapsed() < Duration::from_secs(300),
                 "it is not at rest"
             );
-            sleep(asking.elapsed() * 4).await;
+            sleep(Duration::from_millis(250)).await;
         }
     }
 
     async fn versions(&self) -> BTreeMap<String, Option<String>> {
-        let keys = self.keys().await.into_iter();
-        keys.map(|(name, key)| (name, key.metadata.resource_version))
+        let listed = self.place.keys.list_metadata(&ListParams::default()).await;
+        let listed = listed.expect("the admin may").into_iter();
+        listed
+            .map(|key| (key.name_any(), key.metadata.resource_version))
             .collect()
     }
 

@@ -72,9 +72,10 @@ pub struct PresentSecret {
     pub uid: Uid,
     /// Its resourceVersion.
     pub version: Version,
-    /// The uid of the AccessKey that controls it.
+    /// The uid of the AccessKey that controls it; none if it is being deleted.
     pub owner: Option<Uid>,
-    /// The AccessKey that controls it has the name of ours.
+    /// It will go by itself: the AccessKey that controls it has the name of ours, or it is being
+    /// deleted.
     pub namesake: bool,
     /// What its bytes are.
     pub bytes: Bytes,

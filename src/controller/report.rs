@@ -184,8 +184,8 @@ impl Verdict {
                 "Eight attempts were made: the next one waits until the oldest of them can be ruled out.".to_owned()
             }
             Finding::PredecessorSecret => format!(
-                "Secret {secret} belongs to an AccessKey of this name that is gone: issuing goes on once the garbage \
-                 collector has taken it."
+                "Secret {secret} is being deleted, or belongs to an AccessKey of this name that is gone: issuing goes \
+                 on once it is gone, too."
             ),
             Finding::QuotaExceeded => format!(
                 "A ResourceQuota of namespace {namespace} refuses Secret {secret}: raise it, or delete Secrets."

@@ -187,6 +187,33 @@ proptest! {
     }
 
     #[test]
+    fn what_is_cut_short_is_refused(row in 0_usize..3, length in 0_usize..200) {
+        let text = REFERENCE[row];
+        if let Some(cut) = text.get(..length).filter(|cut| cut.len() < text.len()) {
+            prop_assert!(Verifier::parse(cut).is_err(), "{}", cut);
+        }
+    }
+
+    /// A flipped bit makes another verifier at most, within the caps, and not a second way to write
+    /// the same one.
+    #[test]
+    fn a_flipped_bit_is_refused_or_makes_another_verifier(
+        row in 0_usize..3, at in any::<prop::sample::Index>(), bit in 0_u32..8,
+    ) {
+        let mut bytes = REFERENCE[row].as_bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        if let Ok(read) = Verifier::parse(&String::from_utf8_lossy(&bytes)) {
+            let whole = Verifier::parse(REFERENCE[row]).expect("a reference");
+            prop_assert!(Cost::from(&read.params).is_capped());
+            let same = read.salt == whole.salt
+                && read.tag == whole.tag
+                && Cost::from(&read.params).to_string() == Cost::from(&whole.params).to_string();
+            prop_assert!(!same);
+        }
+    }
+
+    #[test]
     fn what_is_read_lies_within_the_caps(
         m in any::<u32>(), t in 0_u32..12, p in 0_u32..6, salt in 0_usize..70, tag in 30_usize..34,
     ) {

@@ -298,8 +298,14 @@ impl Desk {
             Ending::Rested(Rest {
                 wake: Some(wake), ..
             }) => *wake,
-            _ => {
-                let wait = slot.backoff.fail(rand::random());
+            ending => {
+                let jitter = rand::random();
+                let wait = match ending {
+                    Ending::Failed(_, failure) if failure.is_outage() => {
+                        slot.backoff.fail_in_outage(jitter)
+                    }
+                    _ => slot.backoff.fail(jitter),
+                };
                 slot.retry = Some((self.now() + wait, Edition::of(&ended.key)));
                 wait
             }

@@ -77,6 +77,15 @@ impl From<kube::Error> for Failure {
 }
 
 impl Failure {
+    /// Is the API server to blame, and not the object?
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Failure::Deadline(_) | Failure::Unreachable(_) => true,
+            Failure::Refused { code, .. } => *code >= 500,
+            _ => false,
+        }
+    }
+
     fn refused(status: &Status) -> Failure {
         // A webhook chooses the code of its refusal itself; 400 if it gives none.
         if status.message.starts_with("admission webhook ") {
@@ -217,6 +226,18 @@ mod tests {
                 "{code} {message}"
             );
         }
+    }
+
+    #[test]
+    fn an_outage_is_told_from_what_an_object_is_refused_for() {
+        let is_outage = |code| failure(code, "no", json!([])).is_outage();
+        let outages = [500, 502, 503, 504].map(is_outage);
+        assert_eq!(outages, [true; 4]);
+        let refusals = [400, 401, 403, 404, 409, 422, 429].map(is_outage);
+        assert_eq!(refusals, [false; 7]);
+        assert!(Failure::Unreachable("connection refused".to_owned()).is_outage());
+        assert!(Failure::Deadline(Duration::from_secs(1)).is_outage());
+        assert!(!Failure::Garbled.is_outage());
     }
 
     fn failure(code: u16, message: &str, causes: Value) -> Failure {

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! What is decided is in [`step`] (the rules of the crate's documentation as code) and [`ledger`]
-//! (what a step does to the status); both are pure. [`run`] has them taken, one request each. This
-//! file watches, queues, and is the only place that logs, counts and sends Events.
+//! (what a step does to the status); both are pure. [`run`] has them taken, one request each.
+//! `watching` says what there is to look at. This file queues, and is the only place that logs, counts
+//! and sends Events.
 
 mod act;
 pub mod backoff;
@@ -22,6 +23,7 @@ pub mod report;
 pub mod run;
 pub mod status;
 pub mod step;
+mod watching;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,32 +31,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use futures::stream::{BoxStream, StreamExt, select_all};
+use futures::stream::{StreamExt, select_all};
 use http::header::{HeaderValue, USER_AGENT};
-use kube::core::DeserializeGuard;
+use kube::Client;
 use kube::runtime::controller::{self, Action};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource};
+use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::{Semaphore, broadcast};
 use tracing::{debug, info, warn};
 
 use self::backoff::Backoff;
 use self::events::Events;
-use self::failure::Failure;
 use self::run::{Ended, Ending, Kept, Tools};
 use self::step::{Rest, Situation};
-use crate::api::{AccessKey, Restrictions};
+use self::watching::{Guarded, Watch};
+use crate::api::AccessKey;
 use crate::clock::Moment;
 use crate::metrics::Outcome;
 
 /// Every object is looked at this often, a tenth more or less, even if nothing happens.
 const RESYNC: Duration = Duration::from_secs(600);
-
-/// AccessKeys are listed so many at a time: what a page takes is several times what is kept of it.
-const PAGE: u32 = 100;
-
-type Guarded = DeserializeGuard<AccessKey>;
 
 /// The controller, ready to run.
 pub struct Controller {
@@ -76,9 +71,10 @@ impl Controller {
         shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
         listed: impl FnOnce(),
     ) {
-        let watches: Vec<Watch> = self.apis().into_iter().map(Watch::start).collect();
-        let stores: Vec<Store<Guarded>> = watches.iter().map(|watch| watch.store.clone()).collect();
         let tools = self.tools;
+        let apis = watching::apis(&tools.client, &self.namespaces, tools.request_timeout);
+        let watches: Vec<Watch> = apis.into_iter().map(Watch::start).collect();
+        let stores: Vec<Store<Guarded>> = watches.iter().map(|watch| watch.store.clone()).collect();
         let desk = Arc::new(Desk {
             events: Events::start(
                 tools.client.clone(),
@@ -103,7 +99,7 @@ impl Controller {
             if let Err(controller::Error::QueueError(error)) = done {
                 warn!(
                     "cannot watch AccessKeys, trying again: {}",
-                    watch_failure(error)
+                    watching::failure(error)
                 );
             }
             std::future::ready(())
@@ -118,50 +114,6 @@ impl Controller {
             never = ready => match never {},
         }
     }
-
-    fn apis(&self) -> Vec<Api<Guarded>> {
-        let client = &self.tools.client;
-        if self.namespaces.is_empty() {
-            return vec![Api::all(client.clone())];
-        }
-        self.namespaces
-            .iter()
-            .map(|namespace| Api::namespaced(client.clone(), namespace))
-            .collect()
-    }
-}
-
-/// AccessKeys as they come from the API server, and the cache of them.
-struct Watch {
-    store: Store<Guarded>,
-    stream: BoxStream<'static, Result<Guarded, watcher::Error>>,
-}
-
-impl Watch {
-    fn start(api: Api<Guarded>) -> Watch {
-        let (store, writer) = reflector::store();
-        let stream = watcher(api, watcher::Config::default().page_size(PAGE))
-            .default_backoff()
-            .modify(forget_bulk)
-            .reflect(writer)
-            .applied_objects();
-        Watch {
-            store,
-            stream: stream.boxed(),
-        }
-    }
-}
-
-/// Drops what is large and never looked at: with 10,000 keys it would be most of the memory. A
-/// status is written without it all the same: the API server takes only the status from such a
-/// write.
-fn forget_bulk(object: &mut Guarded) {
-    let meta = object.meta_mut();
-    meta.managed_fields = None;
-    meta.annotations = None;
-    let Ok(key) = &mut object.0 else { return };
-    key.spec.restrictions = Restrictions::default();
-    key.spec.description = None;
 }
 
 fn messages(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()> {
@@ -171,16 +123,6 @@ fn messages(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()
             Err(broadcast::error::RecvError::Closed) => None,
         }
     })
-}
-
-fn watch_failure(error: watcher::Error) -> Failure {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error.into(),
-        watcher::Error::WatchError(status) => kube::Error::Api(status).into(),
-        watcher::Error::NoResourceVersion => Failure::Garbled,
-    }
 }
 
 /// Where runs begin and end, and what is kept of each AccessKey in between.

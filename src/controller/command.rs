@@ -112,7 +112,7 @@ pub enum StartError {
 /// When it cannot start: one sentence that says what to change.
 pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> Result<(), StartError> {
     let timing = timing(&args)?;
-    let client = client(Config::infer().await?)?;
+    let client = client(patient(Config::infer().await?, args.request_timeout.0))?;
     let (metrics, registry) = Metrics::new();
     let readiness = Readiness::default();
     let keys_listed = readiness.waits_for("AccessKeys are listed");
@@ -153,6 +153,17 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> Result<(), StartEr
     info!("keyward controller ends");
     Ok(())
 }
+
+/// A connection on which nothing comes for longer than any request may take is dropped: the other end
+/// may be gone without a word. Watches say something more often.
+fn patient(mut config: Config, request_timeout: Duration) -> Config {
+    config.read_timeout = Some(request_timeout.max(LONGEST_SILENCE));
+    // Counted from the request, not from when the connection went idle before it.
+    config.reset_reader_on_write = true;
+    config
+}
+
+const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 
 /// Rule 1: plaintext lives a fifth of the grace, and the request that publishes it may take its
 /// whole deadline.

@@ -13,8 +13,7 @@ use std::time::Duration;
 use futures::stream::{BoxStream, StreamExt, select_all};
 use kube::api::PostParams;
 use kube::core::DeserializeGuard;
-use kube::runtime::watcher::Event;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -23,7 +22,7 @@ use self::index::{Index, Name, Record};
 use self::schedule::Schedule;
 use super::delivery::FIELD_MANAGER;
 use super::failure::Failure;
-use super::watch_failure;
+use super::watching;
 use crate::api::Device;
 use crate::clock::{Clock, Moment};
 
@@ -36,7 +35,7 @@ pub async fn run(
     clock: Clock,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut changes = changes(&client, &namespaces);
+    let mut changes = changes(&client, &namespaces, request_timeout);
     let mut desk = Desk {
         client,
         request_timeout,
@@ -59,6 +58,9 @@ pub async fn run(
     }
 }
 
+/// Devices are listed so many at a time; little is kept of each.
+const PAGE: u32 = 500;
+
 type Guarded = DeserializeGuard<Device>;
 type Change = Result<Event<Guarded>, watcher::Error>;
 
@@ -66,20 +68,14 @@ type Change = Result<Event<Guarded>, watcher::Error>;
 fn changes(
     client: &Client,
     namespaces: &[String],
+    request_timeout: Duration,
 ) -> impl futures::Stream<Item = (usize, Change)> + use<> {
-    let apis: Vec<Api<Guarded>> = match namespaces {
-        [] => vec![Api::all(client.clone())],
-        some => some
-            .iter()
-            .map(|namespace| Api::namespaced(client.clone(), namespace))
-            .collect(),
-    };
+    let apis = watching::apis(client, namespaces, request_timeout);
     select_all(apis.into_iter().enumerate().map(watch))
 }
 
 fn watch((number, api): (usize, Api<Guarded>)) -> BoxStream<'static, (usize, Change)> {
-    watcher(api, watcher::Config::default())
-        .default_backoff()
+    watching::events(api, PAGE)
         .map(move |change| (number, change))
         .boxed()
 }
@@ -121,7 +117,7 @@ impl Desk {
             Err(error) => {
                 warn!(
                     "cannot watch Devices, trying again: {}",
-                    watch_failure(error)
+                    watching::failure(error)
                 );
             }
         }

@@ -1,0 +1,181 @@
+//! Watching objects, so that nothing silent goes unnoticed and nothing seen is missed.
+//!
+//! kube's watcher lists, and then goes on from the version of the list. Three things come on top of
+//! it:
+//!
+//! - Every request has an end. Of itself kube waits for ever for a page of a list, and five minutes
+//!   for a watch that says nothing. See [`punctual`].
+//! - After every error everything is listed again. If etcd was restored from a backup, the version
+//!   that a watch would go on from lies in the future.
+//! - What a list finds is looked at once the list is complete. Before that the cache holds what was
+//!   known before.
+
+mod punctual;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::{Error, Event};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
+
+use super::backoff::Backoff;
+use super::failure::Failure;
+use crate::api::{AccessKey, Restrictions};
+
+/// An object as it came, also if it cannot be read.
+pub type Guarded = DeserializeGuard<AccessKey>;
+
+/// AccessKeys are listed so many at a time: what a page takes is several times what is kept of it.
+const PAGE: u32 = 100;
+
+/// The longest that a failed watch waits before it lists again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// AccessKeys as they come from the API server, and the cache of them.
+pub struct Watch {
+    /// The cache. It is ready once the first list is complete.
+    pub store: Store<Guarded>,
+    /// The AccessKeys to look at. The cache holds what comes from here before it does.
+    pub stream: BoxStream<'static, Result<Guarded, Error>>,
+}
+
+impl Watch {
+    /// Begins with a list once it is polled.
+    pub fn start(api: Api<Guarded>) -> Watch {
+        let (store, writer) = reflector::store();
+        let cached = events(api, PAGE).modify(forget_bulk).reflect(writer);
+        Watch {
+            stream: to_look_at(cached, store.clone()).boxed(),
+            store,
+        }
+    }
+}
+
+/// The objects of these namespaces, or of all if none is named, for [`events`].
+pub fn apis<K>(client: &Client, namespaces: &[String], request_timeout: Duration) -> Vec<Api<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    let client = punctual::client(client, request_timeout);
+    if namespaces.is_empty() {
+        return vec![Api::all(client)];
+    }
+    namespaces
+        .iter()
+        .map(|namespace| Api::namespaced(client.clone(), namespace))
+        .collect()
+}
+
+/// What happens to the objects of `api`, listed so many a page. An error is followed by a pause and
+/// a new list.
+pub fn events<K>(api: Api<K>, page: u32) -> impl Stream<Item = Result<Event<K>, Error>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watcher::Config::default()
+        .timeout(punctual::LONGEST_WATCH)
+        .page_size(page);
+    let start = move || watcher(api.clone(), config.clone()).boxed();
+    let watching = Watching {
+        events: start(),
+        start,
+        since: Instant::now(),
+        backoff: Backoff::default(),
+        pause: None,
+    };
+    stream::unfold(watching, |mut watching| async move {
+        Some((watching.next().await?, watching))
+    })
+}
+
+struct Watching<F, S> {
+    start: F,
+    events: S,
+    /// When the list began that `events` began with.
+    since: Instant,
+    backoff: Backoff,
+    /// After an error: before the next list.
+    pause: Option<Duration>,
+}
+
+impl<F, S, K> Watching<F, S>
+where
+    F: Fn() -> S,
+    S: Stream<Item = Result<Event<K>, Error>> + Unpin,
+{
+    async fn next(&mut self) -> Option<Result<Event<K>, Error>> {
+        if let Some(pause) = self.pause {
+            sleep(pause).await;
+            self.pause = None;
+            self.events = (self.start)();
+            self.since = Instant::now();
+        }
+        let event = self.events.next().await?;
+        if event.is_err() {
+            self.pause = Some(self.pause_after_error());
+        }
+        Some(event)
+    }
+
+    /// Whoever may list and not watch must not list all the time, so only a watch that lasted makes
+    /// the pause short again.
+    fn pause_after_error(&mut self) -> Duration {
+        if self.since.elapsed() >= punctual::PATIENCE {
+            self.backoff.reset();
+        }
+        self.backoff.fail(rand::random()).min(LONGEST_PAUSE)
+    }
+}
+
+/// Of what happens, the objects that have to be looked at; those of a list once it is complete and
+/// cached.
+fn to_look_at<K>(
+    cached: impl Stream<Item = Result<Event<K>, Error>>,
+    store: Store<K>,
+) -> impl Stream<Item = Result<K, Error>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let objects = move |event| match event {
+        Event::Apply(object) => vec![Arc::new(object)],
+        Event::InitDone => store.state(),
+        Event::Init | Event::InitApply(_) | Event::Delete(_) => Vec::new(),
+    };
+    cached
+        .map_ok(move |event| stream::iter(objects(event)).map(Ok))
+        .try_flatten()
+        .map_ok(Arc::unwrap_or_clone)
+}
+
+/// Drops what is large and never looked at: with 10,000 keys it would be most of the memory. A
+/// status is written without it all the same: the API server takes only the status from such a
+/// write.
+fn forget_bulk(object: &mut Guarded) {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    meta.annotations = None;
+    let Ok(key) = &mut object.0 else { return };
+    key.spec.restrictions = Restrictions::default();
+    key.spec.description = None;
+}
+
+/// Why there is nothing to be seen.
+pub fn failure(error: Error) -> Failure {
+    match error {
+        Error::InitialListFailed(error)
+        | Error::WatchStartFailed(error)
+        | Error::WatchFailed(error) => error.into(),
+        Error::WatchError(status) => kube::Error::Api(status).into(),
+        Error::NoResourceVersion => Failure::Garbled,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,7 @@ pub struct Launcher {
     kubeconfig: PathBuf,
     purpose: String,
     level: &'static str,
+    environment: Vec<(&'static str, String)>,
     starts: AtomicU32,
 }
 
@@ -142,6 +143,7 @@ impl Launcher {
             folder,
             kubeconfig,
             level: "trace",
+            environment: Vec::new(),
             starts: AtomicU32::new(0),
         }
     }
@@ -156,6 +158,12 @@ impl Launcher {
         Launcher { level, ..self }
     }
 
+    /// With this variable, too.
+    pub fn with(mut self, name: &'static str, value: &str) -> Launcher {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
     /// `keyward controller` with these flags, in an environment that says nothing else.
     pub fn command(&self, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
@@ -167,6 +175,7 @@ impl Launcher {
             .env_remove("KUBERNETES_SERVICE_HOST")
             .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", self.folder.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .arg("controller")
             .args(flags);
@@ -287,6 +296,16 @@ impl Process {
             assert!(!late, "it does not end:\n{}", self.log_text());
             sleep(BETWEEN_LOOKS).await;
         }
+    }
+
+    /// Stops it, without its knowing, until it is resumed.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it is stopped");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("it goes on");
     }
 
     /// What it has logged so far.

@@ -27,6 +27,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::absent::{Said, said_of};
 use crate::api::{AccessKey, Device};
 use crate::cause::innermost;
 use crate::devices::{Claim, elect};
@@ -103,8 +104,11 @@ fn report(
     let (code, _) = match answer {
         Ok(Decision::Allow(_)) => (ALLOW, writeln!(out, "Allow")),
         Ok(Decision::Deny(reason)) => (DENY, writeln!(out, "Deny: {reason}")),
-        Ok(Decision::Unavailable) => (CANNOT_TELL, writeln!(err, "{}", under_way(key))),
-        Err(problem) => (CANNOT_TELL, writeln!(err, "{problem}")),
+        Ok(Decision::Unavailable) => (CANNOT_TELL, writeln!(err, "{}", printable(&under_way(key)))),
+        Err(problem) => (
+            CANNOT_TELL,
+            writeln!(err, "{}", printable(&problem.to_string())),
+        ),
     };
     ExitCode::from(code)
 }
@@ -187,7 +191,13 @@ impl Cluster<'_> {
         &self,
         name: &str,
     ) -> Result<Option<DynamicObject>, CannotTell> {
-        self.call::<K, _>(self.objects::<K>().get_opt(name)).await
+        let request = async {
+            match self.objects::<K>().get(name).await {
+                Err(error) if said_of::<K>(&error, name) == Some(Said::Absent) => Ok(None),
+                answer => answer.map(Some),
+            }
+        };
+        self.call::<K, _>(request).await
     }
 
     async fn call<K: Resource<DynamicType = ()>, T>(
@@ -235,6 +245,16 @@ fn under_way(key: &str) -> String {
         "a secret of the key {key} is being issued right now, and this is it: try again in a few \
          seconds, and if that does not help see the conditions of its AccessKey"
     )
+}
+
+/// What a terminal shows as it is. Names, arguments and messages hold what others chose: anything
+/// else in them is written as its code.
+fn printable(text: &str) -> String {
+    let shown = |char: char| match char {
+        '"' | '\'' | '\\' => char.to_string(),
+        other => other.escape_debug().to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// An object that is being deleted counts as deleted.

@@ -61,37 +61,8 @@ impl fmt::Display for KeyId {
 /// CRC-32 (ISO-HDLC) of those 47 as 6 base62 characters. Wiped from memory when dropped;
 /// [`Secret::expose`] is the one way out.
 ///
-/// It cannot be printed, serialised or copied by accident. Each of these fails to compile:
-///
-/// ```compile_fail,E0277
-/// fn debug<T: std::fmt::Debug>() {}
-/// debug::<keyward::key::Secret>();
-/// ```
-/// ```compile_fail,E0277
-/// fn display<T: std::fmt::Display>() {}
-/// display::<keyward::key::Secret>();
-/// ```
-/// ```compile_fail,E0277
-/// fn serialize<T: serde::Serialize>() {}
-/// serialize::<keyward::key::Secret>();
-/// ```
-/// ```compile_fail,E0277
-/// fn clone<T: Clone>() {}
-/// clone::<keyward::key::Secret>();
-/// ```
-///
-/// while the same lines compile for a type that has those traits:
-///
-/// ```
-/// fn debug<T: std::fmt::Debug>() {}
-/// fn display<T: std::fmt::Display>() {}
-/// fn serialize<T: serde::Serialize>() {}
-/// fn clone<T: Clone>() {}
-/// debug::<keyward::key::KeyId>();
-/// display::<keyward::key::KeyId>();
-/// serialize::<String>();
-/// clone::<keyward::key::KeyId>();
-/// ```
+/// It cannot be printed, serialised or copied by accident: `src/plaintext.rs` has what must not
+/// compile.
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {

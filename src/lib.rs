@@ -73,6 +73,7 @@
 //! | a costly hash planted in a status | caps in [`verifier`] |
 //! | restrictions that admit more than they say | required and never empty; what cannot be read admits nobody |
 
+mod absent;
 pub mod admin;
 pub mod api;
 mod cause;
@@ -84,6 +85,8 @@ pub mod crds;
 pub mod devices;
 pub mod key;
 pub mod metrics;
+#[cfg(doctest)]
+mod plaintext;
 pub mod policy;
 pub mod shutdown;
 pub mod telemetry;

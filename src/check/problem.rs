@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::absent::is_proper;
 use crate::cause::innermost;
 
 /// Why there is no answer, and what to change.
@@ -53,6 +54,16 @@ pub enum CannotTell {
     NoDefinition { what: String },
     #[error("the API server cannot give {what} now: {message}; try again once it is in order")]
     Refused { what: String, message: String },
+    #[error(
+        "the answer to the question for {what} is not one of an API server ({code}): check that \
+         KUBECONFIG names one, and not something in front of it"
+    )]
+    NotAnApiServer { what: String, code: u16 },
+    #[error(
+        "the answer to the question for {what} cannot be read: check that KUBECONFIG names an API \
+         server, and not something in front of it"
+    )]
+    Garbled { what: String },
     #[error("cannot read {kind} {name:?}: {error}; correct it, or apply the crds/ of this version")]
     Unreadable {
         kind: String,
@@ -74,10 +85,12 @@ impl CannotTell {
                 401 => Self::Unauthorized { what },
                 403 => Self::Forbidden { what },
                 400 | 404 => Self::NoDefinition { what },
-                _ => Self::Refused {
+                _ if is_proper(&status) => Self::Refused {
                     what,
                     message: status.message,
                 },
+                // Its text may be a page of anything.
+                code => Self::NotAnApiServer { what, code },
             },
             kube::Error::Service(error) => Self::Unreachable {
                 what,
@@ -87,6 +100,8 @@ impl CannotTell {
                 what,
                 error: innermost(&error),
             },
+            // Their texts repeat the answer.
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::Garbled { what },
             error => Self::Unreachable {
                 what,
                 error: error.to_string(),

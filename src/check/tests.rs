@@ -50,7 +50,11 @@ fn list(items: &[Value]) -> (u16, Value) {
 }
 
 fn failure(code: u16, message: &str) -> (u16, Value) {
-    let reason = if code == 404 { "NotFound" } else { "" };
+    let reason = match code {
+        404 => "NotFound",
+        503 => "ServiceUnavailable",
+        _ => "",
+    };
     let status = json!({
         "apiVersion": "v1",
         "kind": "Status",
@@ -62,12 +66,19 @@ fn failure(code: u16, message: &str) -> (u16, Value) {
     (code, status)
 }
 
+/// As the API server says it of the Device that has the ID for a name.
+fn absent() -> (u16, Value) {
+    let details = json!({"name": "pump-1", "group": "keyward.dev", "kind": "devices"});
+    let (code, status) = failure(404, "not found");
+    (code, with(status, "/details", details))
+}
+
 /// A server that answers three requests, each over HTTP: keys by `status.key`, Devices by
 /// `spec.deviceId`, and the Device that has the ID for a name.
 struct Server {
     keys: (u16, Value),
     devices: (u16, Value),
-    named: Option<Value>,
+    named: (u16, Value),
 }
 
 impl Server {
@@ -75,7 +86,7 @@ impl Server {
         Self {
             keys: list(keys),
             devices: list(&[]),
-            named: None,
+            named: absent(),
         }
     }
 
@@ -91,10 +102,7 @@ impl Server {
         match uri.path().strip_prefix(BASE) {
             Some("/accesskeys") if expected("status.key", KEY) => self.keys.clone(),
             Some("/devices") if expected("spec.deviceId", "pump-1") => self.devices.clone(),
-            Some("/devices/pump-1") => match &self.named {
-                Some(device) => (200, device.clone()),
-                None => failure(404, "not found"),
-            },
+            Some("/devices/pump-1") => self.named.clone(),
             _ => failure(418, &format!("an unexpected request for {uri}")),
         }
     }
@@ -250,7 +258,9 @@ async fn of_two_devices_with_one_id_the_older_counts() {
     ];
     for (row, (devices, named, expected)) in rows.into_iter().enumerate() {
         let mut server = Server::with_keys(&[access_key("fleet")]).with_devices(&devices);
-        server.named = named;
+        if let Some(device) = named {
+            server.named = (200, device);
+        }
         assert_eq!(
             check(&args(), SECRET, server.start().await).await,
             expected,
@@ -342,7 +352,10 @@ async fn what_keeps_it_from_telling_is_one_sentence() {
             "not the field they are looked up by: apply the crds/",
         ),
         (keys(failure(503, "etcd is away")), "etcd is away"),
-        (keys((200, json!("no list"))), "cannot reach the API server"),
+        (
+            keys((200, json!("no list"))),
+            "cannot be read: check that KUBECONFIG names an API server",
+        ),
         (
             devices(failure(403, "forbidden")),
             r#"devices.keyward.dev in namespace "plant": ask for a role"#,
@@ -358,6 +371,59 @@ async fn what_keeps_it_from_telling_is_one_sentence() {
         );
         assert!(!err.contains(SECRET) && !err.contains("$argon2id"), "{err}");
     }
+}
+
+/// A Device that is not there has no say, so a key that admits all devices would admit this one.
+#[tokio::test]
+async fn only_a_status_about_the_device_says_that_there_is_none() {
+    let about = |name: &str, kind: &str| {
+        let (code, status) = absent();
+        let details = json!({"name": name, "group": "keyward.dev", "kind": kind});
+        (code, with(status, "/details", details))
+    };
+    let rows = [
+        (404, json!("<html>no such page</html>")),
+        (404, json!({})),
+        failure(404, "not found"),
+        about("plant", "namespaces"),
+        about("pump-2", "devices"),
+    ];
+    for named in rows {
+        let server = Server {
+            named: named.clone(),
+            ..Server::with_keys(&[access_key("fleet")])
+        };
+        let (code, out, _) = check(&args(), SECRET, server.start().await).await;
+        assert_eq!((code, &*out), (ExitCode::from(2), ""), "{named:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_wrote_is_neither_repeated_at_length_nor_sent_to_the_terminal() {
+    let page = json!("\u{1b}[31m<html>some page</html>\n");
+    for answer in [
+        (502, page.clone()),
+        (200, page.clone()),
+        (502, json!({"message": page})),
+    ] {
+        let server = Server {
+            keys: answer,
+            ..Server::with_keys(&[])
+        };
+        let (code, _, err) = check(&args(), SECRET, server.start().await).await;
+        assert_eq!(code, ExitCode::from(2));
+        assert!(!err.contains("page") && err.lines().count() == 1, "{err}");
+    }
+
+    let odd = with(
+        access_key("fleet"),
+        "/spec/state",
+        json!("\u{1b}[31m\u{202e}x"),
+    );
+    let server = Server::with_keys(&[odd]);
+    let (_, _, err) = check(&args(), SECRET, server.start().await).await;
+    assert!(err.contains(r"\u{1b}[31m\u{202e}x"), "{err}");
+    assert!(!err.contains(['\u{1b}', '\u{202e}']), "{err:?}");
 }
 
 #[tokio::test]

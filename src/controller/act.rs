@@ -75,8 +75,11 @@ impl Run<'_> {
 
     async fn read_key(&mut self, observed: &Observed) -> Result<Answer, Failure> {
         let name = self.key.metadata.name.clone().unwrap_or_default();
-        let read = async { Ok(self.keys.get_opt(&name).await?) };
-        let Some(key) = self.in_time(read).await? else {
+        let read = async {
+            let answer = self.keys.get(&name).await;
+            answer.map_err(|error| Failure::about::<AccessKey>(error, &name))
+        };
+        let Some(key) = Failure::or_absent(self.in_time(read).await)? else {
             return Ok(Answer::Gone);
         };
         self.key = Arc::new(key);
@@ -264,7 +267,10 @@ impl Run<'_> {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let replace = async { Ok(self.keys.replace_status(&name, &params, &key).await?) };
+        let replace = async {
+            let answer = self.keys.replace_status(&name, &params, &key).await;
+            answer.map_err(|error| Failure::about::<AccessKey>(error, &name))
+        };
         let mut written: AccessKey = self.in_time(replace).await?;
         written.metadata.managed_fields = None;
         let view = status::view(&written).ok_or(Failure::Garbled)?;

@@ -56,8 +56,10 @@ pub async fn publish(
         Some(_) => requests.replace(name, &params, body),
     };
     let request = request.map_err(|_| Failure::Garbled)?;
-    let answer: PartialObjectMeta<KubeSecret> = client.request(metadata_only(request)).await?;
-    written(&answer.metadata)
+    let answer = client
+        .request::<PartialObjectMeta<KubeSecret>>(metadata_only(request))
+        .await;
+    written(&answer.map_err(about(name))?.metadata)
 }
 
 fn metadata_only(mut request: Request<Vec<u8>>) -> Request<Vec<u8>> {
@@ -118,8 +120,9 @@ pub async fn read_metadata(
     owner: &AccessKey,
     begun: Moment,
 ) -> Result<Option<PresentSecret>, Failure> {
-    let found = secrets.get_metadata_opt(owner.secret_name()).await?;
-    found
+    let name = owner.secret_name();
+    let found = secrets.get_metadata(name).await.map_err(about(name));
+    Failure::or_absent(found)?
         .map(|found| present(&found.metadata, owner, Bytes::Unread, begun))
         .transpose()
 }
@@ -130,7 +133,9 @@ pub async fn read(
     owner: &AccessKey,
     begun: Moment,
 ) -> Result<Option<(PresentSecret, Option<Contents>)>, Failure> {
-    let Some(found) = secrets.get_opt(owner.secret_name()).await? else {
+    let name = owner.secret_name();
+    let found = secrets.get(name).await.map_err(about(name));
+    let Some(found) = Failure::or_absent(found)? else {
         return Ok(None);
     };
     let present = present(&found.metadata, owner, Bytes::Read, begun)?;
@@ -195,6 +200,10 @@ pub async fn delete(
         preconditions: Some(preconditions),
         ..DeleteParams::default()
     };
-    secrets.delete(name, &params).await?;
-    Ok(())
+    let deleted = secrets.delete(name, &params).await;
+    deleted.map(drop).map_err(about(name))
+}
+
+fn about(name: &str) -> impl Fn(kube::Error) -> Failure {
+    move |error| Failure::about::<KubeSecret>(error, name)
 }

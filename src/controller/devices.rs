@@ -201,7 +201,7 @@ impl Desk {
             api.replace_status(&name.name, &params, write),
         );
         match answer.await {
-            Ok(answer) => Ok(answer?),
+            Ok(answer) => answer.map_err(|error| Failure::about::<Device>(error, &name.name)),
             Err(_) => Err(Failure::Deadline(self.request_timeout)),
         }
     }

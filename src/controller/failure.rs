@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use kube::Resource;
 use kube::core::Status;
 use thiserror::Error;
 
+use crate::absent::{Said, said_of};
 use crate::cause::innermost;
 use crate::key::EntropyError;
 use crate::verifier::HashError;
@@ -25,7 +27,7 @@ pub enum Failure {
     /// Someone else wrote in between, or the name is taken.
     #[error("it changed in between")]
     Conflict,
-    /// The object, or its namespace, is not there.
+    /// The object is not there.
     #[error("it is gone")]
     NotFound,
     /// The controller may not do this in the object's namespace.
@@ -66,11 +68,13 @@ pub enum Failure {
 }
 
 impl From<kube::Error> for Failure {
+    /// Of a request that was about no object in particular. See [`Failure::about`].
     fn from(error: kube::Error) -> Failure {
         match error {
             kube::Error::Api(status) => Failure::refused(&status),
             kube::Error::HyperError(error) => Failure::Unreachable(innermost(&error)),
             kube::Error::Service(error) => Failure::Unreachable(innermost(error.as_ref())),
+            kube::Error::ReadEvents(error) => Failure::Unreachable(innermost(&error)),
             _ => Failure::Garbled,
         }
     }
@@ -86,14 +90,34 @@ impl Failure {
         }
     }
 
+    /// Of a request that was about the object `name`. Only this can be an absence or a conflict.
+    pub fn about<K: Resource<DynamicType = ()>>(error: kube::Error, name: &str) -> Failure {
+        let said = said_of::<K>(&error, name);
+        match (Failure::from(error), said) {
+            (Failure::AdmissionRefused, _) => Failure::AdmissionRefused,
+            (_, Some(Said::Absent)) => Failure::NotFound,
+            (_, Some(Said::Taken)) => Failure::Conflict,
+            (other, None) => other,
+        }
+    }
+
+    /// What was asked for, or none if it is not there.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn or_absent<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+        match answer {
+            Err(Failure::NotFound) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     fn refused(status: &Status) -> Failure {
         // A webhook chooses the code of its refusal itself; 400 if it gives none.
         if status.message.starts_with("admission webhook ") {
             return Failure::AdmissionRefused;
         }
         match status.code {
-            404 => Failure::NotFound,
-            409 => Failure::Conflict,
             403 => Failure::forbidden(status),
             // Validation names fields. An admission policy does not, and its refusal is "Invalid"
             // unless it says.
@@ -151,6 +175,7 @@ fn word(reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Secret;
     use serde_json::{Value, json};
 
     use super::*;
@@ -205,12 +230,11 @@ mod tests {
                 too_long,
                 "the API server refuses the field metadata.annotations",
             ),
-            (404, "gone", json!([]), "it is gone"),
             (
-                409,
-                "Operation cannot be fulfilled",
+                404,
+                "not found, but who knows what",
                 json!([]),
-                "it changed in between",
+                "the API server answered 404 Word",
             ),
             (
                 429,
@@ -238,6 +262,35 @@ mod tests {
         assert!(Failure::Unreachable("connection refused".to_owned()).is_outage());
         assert!(Failure::Deadline(Duration::from_secs(1)).is_outage());
         assert!(!Failure::Garbled.is_outage());
+    }
+
+    #[test]
+    fn only_of_the_object_asked_for_is_it_said_that_it_is_gone_or_changed() {
+        let webhook = "admission webhook \"w.example.com\" denied the request: no";
+        let rows = [
+            (404, "NotFound", "gone", "it is gone"),
+            (409, "Conflict", "changed", "it changed in between"),
+            (409, "AlreadyExists", "taken", "it changed in between"),
+            (
+                409,
+                "Conflict",
+                webhook,
+                "an admission policy of the cluster refuses it",
+            ),
+        ];
+        for (code, reason, message, expected) in rows {
+            let error = || {
+                let details = json!({ "name": "pump", "kind": "secrets" });
+                let status = json!({
+                    "status": "Failure", "code": code, "reason": reason, "message": message, "details": details,
+                });
+                let status = serde_json::from_value(status).expect("a status");
+                kube::Error::Api(Box::new(status))
+            };
+            let of = |name| Failure::about::<Secret>(error(), name).to_string();
+            assert_eq!(of("pump"), expected);
+            assert_eq!(of("valve") == expected, message == webhook, "{message}");
+        }
     }
 
     fn failure(code: u16, message: &str, causes: Value) -> Failure {

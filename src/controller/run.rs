@@ -233,6 +233,9 @@ fn stalled_because(status: &AccessKeyStatus) -> Option<&str> {
 }
 
 #[cfg(test)]
+mod deadlines;
+
+#[cfg(test)]
 mod tests {
     use super::super::ledger::AttemptId;
     use super::super::observed::{Held, Publish};

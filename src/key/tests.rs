@@ -44,6 +44,61 @@ fn secrets_and_checks_match_independent_vectors() {
     }
 }
 
+/// What was written over is not found; so that this can fail, it is found before.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_dropped_secret_is_gone_from_memory() {
+    let secret = Secret::generate().expect("a secret");
+    // Without its beginning, where an allocator may write once it is given back.
+    let rest = &secret.expose()[16..];
+    let (address, hidden) = (rest.as_ptr() as u64, hide(rest.as_bytes()));
+    assert_eq!(hide(&memory_at(address, hidden.len())), hidden);
+    assert!(memory_holds(&hidden));
+    drop(secret);
+    assert_ne!(hide(&memory_at(address, hidden.len())), hidden);
+    assert!(!memory_holds(&hidden), "a copy is left");
+}
+
+/// A secret, so that a search for it does not find what is searched for.
+#[cfg(target_os = "linux")]
+fn hide(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().map(|byte| !byte).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn memory_at(address: u64, length: usize) -> Zeroizing<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let memory = std::fs::File::open("/proc/self/mem").expect("this process's memory");
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    memory
+        .read_exact_at(&mut bytes, address)
+        .expect("it is mapped");
+    bytes
+}
+
+/// Does memory that this process may write to hold what is hidden, anywhere?
+#[cfg(target_os = "linux")]
+fn memory_holds(hidden: &[u8]) -> bool {
+    use std::os::unix::fs::FileExt;
+    let memory = std::fs::File::open("/proc/self/mem").expect("this process's memory");
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("what is mapped");
+    let holds = |line: &str| {
+        let (range, rest) = line.split_once(' ').expect("a range");
+        let (start, end) = range.split_once('-').expect("a range");
+        let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).expect("an address"));
+        let mut bytes = Zeroizing::new(vec![0; usize::try_from(end - start).expect("a size")]);
+        // What another thread has unmapped by now holds nothing.
+        let read = rest.starts_with("rw") && memory.read_exact_at(&mut bytes, start).is_ok();
+        read && bytes.windows(hidden.len()).any(|window| {
+            window
+                .iter()
+                .zip(hidden)
+                .all(|(byte, hidden)| *byte == !hidden)
+        })
+    };
+    maps.lines().any(holds)
+}
+
 #[test]
 fn key_ids_spell_128_bits_most_significant_first() {
     let rows = [

@@ -37,18 +37,26 @@ pub struct Fleet {
     pub history: History,
     /// Starts controllers.
     pub launcher: Launcher,
-    keys: Api<AccessKey>,
+    /// Its keys.
+    pub keys: Api<AccessKey>,
     secrets: Api<KubeSecret>,
     asker: Asker,
+    phases: Phases,
+    _ends_with_it: Option<TestNamespace>,
+}
+
+/// Which keys there are, by their numbers.
+#[derive(Clone, Default)]
+pub struct Phases {
     made: usize,
     /// Neither rotated nor consumed, oldest first.
     untouched: Vec<usize>,
     rotated: Vec<usize>,
     consumed: Vec<Delivered>,
-    _ends_with_it: Option<TestNamespace>,
 }
 
 /// What a device was given.
+#[derive(Clone)]
 struct Delivered {
     device: String,
     key: String,
@@ -85,10 +93,7 @@ impl Fleet {
             secrets: Api::namespaced(admin.clone(), namespace),
             asker: Asker::of(&access),
             admin,
-            made: 0,
-            untouched: Vec::new(),
-            rotated: Vec::new(),
-            consumed: Vec::new(),
+            phases: Phases::default(),
             _ends_with_it: None,
         }
     }
@@ -118,8 +123,13 @@ impl Fleet {
 
     /// A controller.
     pub fn start(&self) -> Process {
+        self.start_with(&QUICK)
+    }
+
+    /// A controller with these flags.
+    pub fn start_with(&self, flags: &[&str]) -> Process {
         let flag = format!("--namespace={}", self.namespace);
-        self.launcher.start(&[QUICK[0], QUICK[1], &flag])
+        self.launcher.start(&[flags, &[&flag]].concat())
     }
 
     /// Makes keys, and waits until they are issued.
@@ -138,14 +148,14 @@ impl Fleet {
             let gone = |seen: &Seen| !seen.secrets.contains_key(&name(number));
             self.history.until("it is gone", PATIENCE, gone).await;
             self.history.consumed(&name(number));
-            self.consumed.push(delivered);
+            self.phases.consumed.push(delivered);
         }
     }
 
     /// Makes as many new keys, and rotates as many of those that are issued.
     pub async fn ask(&mut self, new: usize, rotations: usize) {
         let rotated = self.oldest(rotations);
-        self.rotated.extend(&rotated);
+        self.phases.rotated.extend(&rotated);
         let rotate = stream::iter(rotated).for_each_concurrent(16, |number| {
             let keys = self.keys.clone();
             async move {
@@ -162,13 +172,13 @@ impl Fleet {
     }
 
     fn oldest(&mut self, count: usize) -> Vec<usize> {
-        self.untouched.drain(..count).collect()
+        self.phases.untouched.drain(..count).collect()
     }
 
     async fn ask_for(&mut self, keys: usize) {
-        let numbers = self.made..self.made + keys;
-        self.made += keys;
-        self.untouched.extend(numbers.clone());
+        let numbers = self.phases.made..self.phases.made + keys;
+        self.phases.made += keys;
+        self.phases.untouched.extend(numbers.clone());
         let made = stream::iter(numbers).for_each_concurrent(16, |number| {
             let keys = self.keys.clone();
             async move {
@@ -201,15 +211,28 @@ impl Fleet {
 
     /// Forgets the keys of a namespace that is gone.
     pub fn begin_anew(&mut self) {
-        self.made = 0;
-        self.untouched.clear();
-        self.rotated.clear();
-        self.consumed.clear();
+        self.phases = Phases::default();
+    }
+
+    /// What there is now.
+    pub fn phases(&self) -> Phases {
+        self.phases.clone()
+    }
+
+    /// Everything is as it was: another history begins.
+    pub fn goes_back_to(&mut self, phases: Phases) {
+        let history = History::as_seen_by(&self.admin, &self.namespace);
+        history.goes_on_from(&self.history);
+        for consumed in &phases.consumed {
+            history.consumed(&consumed.device);
+        }
+        self.history = history;
+        self.phases = phases;
     }
 
     /// Waits until everything that was asked for is issued, confirmed and swept.
     pub async fn is_done(&self) {
-        self.history.until_done(self.made, PATIENCE).await;
+        self.history.until_done(self.phases.made, PATIENCE).await;
     }
 
     /// Waits for that, and judges all that has happened so far.
@@ -222,14 +245,14 @@ impl Fleet {
 
     /// `keyward check` allows: who took a secret, and a device of each other phase.
     fn admits_its_devices(&self) {
-        let (untouched, rotated) = (&self.untouched, &self.rotated);
+        let (untouched, rotated) = (&self.phases.untouched, &self.phases.rotated);
         let phases = [untouched.first(), untouched.last(), rotated.last()];
         let devices: Vec<_> = phases.into_iter().flatten().collect();
         let devices: Vec<_> = devices
             .iter()
             .map(|number| self.delivered(**number))
             .collect();
-        for delivered in devices.iter().chain(self.consumed.last()) {
+        for delivered in devices.iter().chain(self.phases.consumed.last()) {
             let Delivered {
                 device,
                 key,

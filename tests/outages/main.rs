@@ -6,7 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clock;
 mod fleet;
 mod pauses;
 mod refusals;
+mod restored;
 mod servers;

@@ -11,8 +11,8 @@ use super::support::process::Process;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_servers_cost_no_key() {
     let mut scene = Scene::set("servers").await;
-    scene.kill_each_once().await;
-    scene.away(Duration::from_secs(6)).await;
+    scene.kill(&["etcd"]).await;
+    scene.away(Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -20,7 +20,9 @@ async fn killed_servers_cost_no_key() {
 async fn servers_killed_again_and_again_cost_no_key() {
     let mut scene = Scene::set("servers-often").await;
     for _ in 0..10 {
-        scene.kill_each_once().await;
+        scene.kill(&["kube-apiserver"]).await;
+        scene.kill(&["etcd"]).await;
+        scene.kill(&["etcd", "kube-apiserver"]).await;
     }
 }
 
@@ -53,19 +55,14 @@ impl Scene {
         }
     }
 
-    async fn kill_each_once(&mut self) {
-        for killed in [
-            &["kube-apiserver"][..],
-            &["etcd"],
-            &["etcd", "kube-apiserver"],
-        ] {
-            self.fleet.is_at_work(40, 8).await;
-            for server in killed {
-                self.instance.kill(server).await;
-            }
-            self.instance.servers("start", killed).await;
-            self.fleet.is_whole().await;
+    /// In the midst of work.
+    async fn kill(&mut self, servers: &[&str]) {
+        self.fleet.is_at_work(40, 8).await;
+        for server in servers {
+            self.instance.kill(server).await;
         }
+        self.instance.servers("start", servers).await;
+        self.fleet.is_whole().await;
     }
 
     /// For that long, and until the controller has failed to do its work.

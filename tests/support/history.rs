@@ -105,6 +105,15 @@ impl History {
         self.seen().consumed.insert(name.to_owned());
     }
 
+    /// What was delivered before this record began stands in an earlier one.
+    pub fn goes_on_from(&self, earlier: &History) {
+        let (mut seen, earlier) = (self.seen(), earlier.seen());
+        for (uid, known) in &earlier.records {
+            let record = seen.records.entry(uid.clone()).or_default();
+            record.delivered.extend(known.delivered.iter().cloned());
+        }
+    }
+
     /// Panics unless what must always hold held of every version, and what must hold at the end holds.
     pub fn is_sound(&self) {
         let seen = self.seen();

@@ -76,7 +76,11 @@ impl Instance {
             .args(what);
         let ended = tokio::task::spawn_blocking(move || command.output());
         let output = ended.await.expect("it ends").expect("it starts");
-        assert!(output.status.success(), "{action} {what:?}: {output:?}");
+        assert!(
+            output.status.success(),
+            "{action} {what:?}: {output:?}\n{}",
+            self.last_words_of("kube-apiserver")
+        );
     }
 
     /// Kills one of its servers, at once, and waits until it is gone.
@@ -119,6 +123,13 @@ impl Instance {
             }
         }
         Requests(asked)
+    }
+
+    fn last_words_of(&self, server: &str) -> String {
+        let log = self.place.join("logs").join(format!("{server}.log"));
+        let log = fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
     fn audit_log(&self) -> PathBuf {

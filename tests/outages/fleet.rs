@@ -1,13 +1,13 @@
 //! A namespace with keys in several phases, and the judgement of all of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret as KubeSecret};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use keyward::api::AccessKey;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -233,6 +233,25 @@ impl Fleet {
     /// Waits until everything that was asked for is issued, confirmed and swept.
     pub async fn is_done(&self) {
         self.history.until_done(self.phases.made, PATIENCE).await;
+        let begin = Instant::now();
+        while !self.knows_all_secrets().await {
+            let late = begin.elapsed() > PATIENCE;
+            assert!(!late, "the record of Secrets has caught up");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The two records wait for an API server that is away each for itself.
+    async fn knows_all_secrets(&self) -> bool {
+        let list = self.secrets.list(&ListParams::default()).await;
+        let seen = self.history.seen();
+        let is_known = |secret: &KubeSecret| {
+            let known = seen.secrets.get(&secret.name_any());
+            known.is_some_and(|known| known.resource_version() == secret.resource_version())
+        };
+        list.is_ok_and(|list| {
+            list.items.len() == seen.secrets.len() && list.items.iter().all(is_known)
+        })
     }
 
     /// Waits for that, and judges all that has happened so far.

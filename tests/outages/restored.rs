@@ -42,7 +42,11 @@ async fn go_back(purpose: &str, rounds: usize) {
         fleet.is_done().await;
         fleet.consume(2).await;
         fleet.is_whole().await;
-        instance.servers("kill", &[]).await;
+        // Nor does it help to have just written it.
+        fleet.is_at_work(8, 16).await;
+        for server in ["kube-apiserver", "kube-controller-manager", "etcd"] {
+            instance.kill(server).await;
+        }
         instance.servers("restore", &[copy]).await;
         instance.servers("start", &[]).await;
         fleet.goes_back_to(phases);

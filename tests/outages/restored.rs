@@ -52,6 +52,9 @@ async fn go_back(purpose: &str, rounds: usize) {
         fleet.goes_back_to(phases);
         fleet.is_whole().await;
         is_still_accepted(&then, &fleet.history.seen().keys);
+        // What its owners change now is older than what the controller wrote before.
+        fleet.ask(4, 24).await;
+        fleet.is_whole().await;
         assert!(controller.lives());
     }
     println!(

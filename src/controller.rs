@@ -90,6 +90,7 @@ impl Controller {
             let resyncs = messages(self.resync.subscribe());
             controller::Controller::for_stream(watch.stream, watch.store)
                 .with_config(config.clone())
+                .trigger_backoff(NoPause)
                 .reconcile_all_on(resyncs)
                 .graceful_shutdown_on(shutdown.clone())
                 .run(reconcile, retry, Arc::clone(&desk))
@@ -123,6 +124,22 @@ fn messages(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()
             Err(broadcast::error::RecvError::Closed) => None,
         }
     })
+}
+
+/// A watch pauses by itself after an error, and only while it is asked for more: a pause of the queue, of up to half a
+/// minute, would come on top of its own.
+struct NoPause;
+
+impl Iterator for NoPause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+}
+
+impl kube::runtime::utils::Backoff for NoPause {
+    fn reset(&mut self) {}
 }
 
 /// Where runs begin and end, and what is kept of each AccessKey in between.
@@ -240,8 +257,14 @@ impl Desk {
             Ending::Rested(Rest {
                 wake: Some(wake), ..
             }) => *wake,
-            _ => {
-                let wait = slot.backoff.fail(rand::random());
+            ending => {
+                let jitter = rand::random();
+                let wait = match ending {
+                    Ending::Failed(_, failure) if failure.is_outage() => {
+                        slot.backoff.fail_in_outage(jitter)
+                    }
+                    _ => slot.backoff.fail(jitter),
+                };
                 slot.retry = Some((self.now() + wait, Edition::of(&ended.key)));
                 wait
             }

@@ -154,6 +154,13 @@ impl Check {
 #[error("the operating system's random generator failed: {0}")]
 pub struct EntropyError(String);
 
+impl EntropyError {
+    /// With what the generator says of it.
+    pub fn because(of: impl fmt::Display) -> Self {
+        Self(of.to_string())
+    }
+}
+
 /// A text that is no secret: wrong length, prefix, alphabet or CRC. It does not say which, and
 /// holds none of it.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -169,8 +176,7 @@ pub struct MalformedCheck;
 
 /// Fills `bytes` with randomness, or fails.
 pub(crate) fn fill(rng: &mut impl TryRng, bytes: &mut [u8]) -> Result<(), EntropyError> {
-    rng.try_fill_bytes(bytes)
-        .map_err(|error| EntropyError(error.to_string()))
+    rng.try_fill_bytes(bytes).map_err(EntropyError::because)
 }
 
 fn base32_digit(bits: u128) -> char {

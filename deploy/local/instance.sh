@@ -1,13 +1,14 @@
 # shellcheck shell=bash disable=SC2034
 # (the scripts that source this read its variables, and set -e)
 # One instance: how its folder is made, its servers started, and how all of it
-# goes away again. Read by up, down and run, after lib.sh.
+# goes away again. Read by up, down, run and servers, after lib.sh.
 #
 #   DIR/kubeconfig           the administrator's, mode 0600
 #   DIR/bin                  a link to the binaries (kubectl among them)
 #   DIR/audit.log            every request, see audit-policy.yaml
 #   DIR/logs/NAME.log        what the servers say
-#   DIR/pids/NAME            pid and identity of each server
+#   DIR/pids/NAME            pid and identity of each server, and of run
+#   DIR/commands/NAME        how each server was started
 #   DIR/etcd, pki            data, keys and certificates
 #   DIR/keyward-local        marks the folder as an instance
 
@@ -23,6 +24,7 @@ claimed=     # the folder is this process's own
 keep_folder= # even if this process fails
 # What each server is started through; tethered_to_this_process adds to it.
 tether=(setsid)
+tethered=
 
 # Sets these variables from "[--dir DIR] [--crds PATH] [--fsync] [-- COMMAND...]".
 read_arguments() {
@@ -63,12 +65,13 @@ make_folder() {
   fi
   mkdir -- "$dir/pids" 2>/dev/null || die "$dir is being used by another instance: name another folder."
   claimed=yes
+  [[ ! $tethered ]] || echo "$$ $(identity $$)" >"$dir/pids/run"
   : >"$dir/keyward-local"
   # etcd reserves 64 MB twice before the first write.
   free=$(df -Pk "$dir" | awk 'END { print int($4 / 1024) }')
   ((free >= 512)) || die "Only $free MiB are free where $dir is, and an instance needs 512: free some, or name another folder with --dir DIR."
   chmod 0700 "$dir"
-  mkdir "$dir"/{logs,pki}
+  mkdir "$dir"/{commands,logs,pki}
   touch "$dir/audit.log"
 }
 
@@ -134,16 +137,34 @@ END
 # From now on, servers die with this process, even if it is killed. They look
 # whether it is still there once the kernel has been told to watch it.
 tethered_to_this_process() {
+  tethered=yes
   # shellcheck disable=SC2016 # for the shell that is started
   tether=(setsid setpriv --pdeathsig KILL -- bash -c '[[ $PPID == "$0" ]] && exec "$@"' "$$")
 }
 
-# Starts a server in the instance's folder and writes down which process it is.
+# The same for the process with this pid, which is not the parent: something that
+# looks for it once a second runs beside each server, in its process group.
+tethered_to() {
+  # shellcheck disable=SC2016 # for the shell that is started
+  tether=(setsid bash -c '{ tail --pid="$0" -f /dev/null; kill -KILL -- "-$$"; } & exec "$@"' "$1")
+}
+
+# Starts a server in the instance's folder and writes down how, and which process
+# it is.
 start_server() {
   local name=$1
   shift
+  printf '%s\0' "$@" >"$dir/commands/$name"
+  : >"$dir/logs/$name.log"
+  restart_server "$name"
+}
+
+# Starts a server as it was started before.
+restart_server() {
+  local name=$1 arguments
+  mapfile -d '' -t arguments <"$dir/commands/$name"
   cd "$dir" || exit
-  "${tether[@]}" "bin/$name" "$@" </dev/null >"logs/$name.log" 2>&1 &
+  "${tether[@]}" "bin/$name" "${arguments[@]}" </dev/null >>"logs/$name.log" 2>&1 &
   last=$!
   echo "$last $(identity "$last" || true)" >"pids/$name"
 }
@@ -248,15 +269,27 @@ start_instance() {
   say "ready at https://127.0.0.1:$port after $((SECONDS - since)) s"
 }
 
+# Prints the pid of a server that the folder $1 names. Returns 1 if it has ended.
+server_pid() {
+  local pid was
+  read -r pid was 2>/dev/null <"$1/pids/$2" || return 1
+  [[ $pid && $was && $(identity "$pid") == "$was" ]] && echo "$pid"
+}
+
+# Ends the server $2 that the folder $1 names, by a signal. Returns 1 if it has
+# ended before.
+stop_server() {
+  local pid
+  pid=$(server_pid "$1" "$2") || return 1
+  stop_group "$pid" "${3-TERM}"
+}
+
 # Ends the servers that the folder $1 names, the last started first. Returns 1
 # if there was none.
 stop_servers() {
-  local found='' i pid was
+  local found='' i
   for ((i = ${#servers[@]} - 1; i >= 0; i--)); do
-    read -r pid was 2>/dev/null <"$1/pids/${servers[i]}" || continue
-    [[ $pid && $was && $(identity "$pid") == "$was" ]] || continue
-    found=yes
-    stop_group "$pid"
+    if stop_server "$1" "${servers[i]}"; then found=yes; fi
   done
   [[ $found ]]
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What build, up, down, run and test share: words to the user, and a way to
+# What build, up, down, run, servers and test share: words to the user, and a way to
 # tell a process from another one that got its pid later.
 
 # shellcheck disable=SC2034 # read by the scripts
@@ -48,11 +48,11 @@ identity() {
 }
 
 # Ends a process that was started through setsid, and what it has started:
-# asks it to, and after 10 seconds does not ask any more.
+# asks it to (or sends the signal $2), and after 10 seconds does not ask any more.
 stop_group() {
-  local pid=$1 _
+  local pid=$1 signal=${2-TERM} _
   # It may not have reached its setsid yet, then there is no group of that name.
-  kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null
+  kill -s "$signal" -- "-$pid" 2>/dev/null || kill -s "$signal" "$pid" 2>/dev/null
   for _ in {1..100}; do
     identity "$pid" >/dev/null || break
     sleep 0.1

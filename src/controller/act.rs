@@ -1,6 +1,7 @@
 //! Taking a step: one request to the API server, with one deadline, and what its answer means.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -16,6 +17,7 @@ use super::run::Run;
 use super::status::{self, attempt_id};
 use super::step::Step;
 use crate::api::{AccessKey, AccessKeyStatus, Attempt, Delivery};
+use crate::clock::Clock;
 use crate::key::{Check, KeyId};
 use crate::verifier::Verifier;
 
@@ -283,10 +285,21 @@ impl Run<'_> {
         &self,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let deadline = self.tools.request_timeout;
-        timeout(deadline, request)
-            .await
-            .unwrap_or(Err(Failure::Deadline(deadline)))
+        within(self.tools.request_timeout, &self.tools.clock, request).await
+    }
+}
+
+/// Gives a request its deadline. A process that was stopped for longer finds the answer that came meanwhile: that, too,
+/// counts as none, since what it says may be over for long.
+async fn within<T>(
+    deadline: Duration,
+    clock: &Clock,
+    request: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let begun = clock.now().monotonic;
+    match timeout(deadline, request).await {
+        Ok(answer) if clock.now().monotonic.since(begun) <= deadline => answer,
+        _ => Err(Failure::Deadline(deadline)),
     }
 }
 
@@ -328,5 +341,31 @@ fn name(step: &Step) -> &'static str {
         Step::ClearMark => "record the sweep",
         Step::Retire => "retire a verifier",
         Step::StartOver | Step::Rest(_) => "rest",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn an_answer_that_is_found_after_its_deadline_counts_as_none() {
+        let (clock, hand) = Clock::manual(Timestamp::UNIX_EPOCH);
+        let answered_after = |time| {
+            let hand = &hand;
+            async move {
+                hand.advance(time);
+                Ok(())
+            }
+        };
+        let in_time = within(DEADLINE, &clock, answered_after(DEADLINE)).await;
+        assert!(in_time.is_ok());
+        let late = DEADLINE + Duration::from_millis(1);
+        let late = within(DEADLINE, &clock, answered_after(late)).await;
+        assert!(matches!(late, Err(Failure::Deadline(DEADLINE))));
     }
 }

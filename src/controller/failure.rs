@@ -81,6 +81,15 @@ impl From<kube::Error> for Failure {
 }
 
 impl Failure {
+    /// Is the API server to blame, and not the object?
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Failure::Deadline(_) | Failure::Unreachable(_) => true,
+            Failure::Refused { code, .. } => *code >= 500,
+            _ => false,
+        }
+    }
+
     /// Of a request that was about the object `name`. Only this can be an absence or a conflict.
     pub fn about<K: Resource<DynamicType = ()>>(error: kube::Error, name: &str) -> Failure {
         let said = said_of::<K>(&error, name);
@@ -241,6 +250,18 @@ mod tests {
                 "{code} {message}"
             );
         }
+    }
+
+    #[test]
+    fn an_outage_is_told_from_what_an_object_is_refused_for() {
+        let is_outage = |code| failure(code, "no", json!([])).is_outage();
+        let outages = [500, 502, 503, 504].map(is_outage);
+        assert_eq!(outages, [true; 4]);
+        let refusals = [400, 401, 403, 404, 409, 422, 429].map(is_outage);
+        assert_eq!(refusals, [false; 7]);
+        assert!(Failure::Unreachable("connection refused".to_owned()).is_outage());
+        assert!(Failure::Deadline(Duration::from_secs(1)).is_outage());
+        assert!(!Failure::Garbled.is_outage());
     }
 
     #[test]

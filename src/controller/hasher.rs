@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::failure::Failure;
-use crate::key::Secret;
+use crate::key::{EntropyError, Secret};
 use crate::metrics::Metrics;
 use crate::verifier::{HashProfile, Verifier};
 
@@ -18,6 +18,7 @@ use crate::verifier::{HashProfile, Verifier};
 pub struct Hasher {
     permits: Arc<Semaphore>,
     profile: HashProfile,
+    generate: fn() -> Result<Secret, EntropyError>,
     metrics: Metrics,
 }
 
@@ -28,8 +29,15 @@ impl Hasher {
         Hasher {
             permits: Arc::new(Semaphore::new(cores)),
             profile,
+            generate: Secret::generate,
             metrics,
         }
+    }
+
+    /// With another source of secrets than [`Secret::generate`]: one that fails shows what happens then.
+    #[must_use]
+    pub fn with_source(self, generate: fn() -> Result<Secret, EntropyError>) -> Hasher {
+        Hasher { generate, ..self }
     }
 
     /// Makes a secret and its verifier.
@@ -37,9 +45,9 @@ impl Hasher {
     /// # Errors
     /// When the operating system's generator fails, or memory is short.
     pub async fn generate(&self) -> Result<(Secret, Verifier), Failure> {
-        let profile = self.profile;
+        let (profile, generate) = (self.profile, self.generate);
         self.hash(move || {
-            let secret = Secret::generate()?;
+            let secret = generate()?;
             let verifier = Verifier::of(&secret, profile)?;
             Ok((secret, verifier))
         })

@@ -42,6 +42,11 @@ pub fn logs_hold_no_secret(secrets: &[String]) {
     holds_no_secret("the log", &String::from_utf8_lossy(&log), secrets);
 }
 
+/// Was this logged so far?
+pub fn logs_say(words: &str) -> bool {
+    String::from_utf8_lossy(&log()).contains(words)
+}
+
 /// `kws_` and enough behind it, as text, in base64, or as the list of numbers that Debug makes of bytes.
 pub fn looks_like_a_secret(text: &str) -> bool {
     let follows = |start: &str, length: usize| {

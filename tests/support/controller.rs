@@ -11,6 +11,7 @@ use keyward::controller::hasher::Hasher;
 use keyward::controller::run::Tools;
 use keyward::controller::step::Timing;
 use keyward::controller::{self, Controller};
+use keyward::key::{EntropyError, Secret};
 use keyward::metrics::{Metrics, Outcome, OutcomeLabel};
 use keyward::verifier::HashProfile;
 use prometheus_client::registry::Registry;
@@ -23,6 +24,9 @@ use super::wire::Wire;
 
 /// As the flag `--grace` has it by default.
 pub const GRACE: Duration = Duration::from_secs(300);
+
+/// Where secrets come from.
+pub type Source = fn() -> Result<Secret, EntropyError>;
 
 /// A controller that runs until it is stopped or dropped, which is as good as a crash.
 pub struct TestController {
@@ -41,7 +45,12 @@ pub struct TestController {
 impl TestController {
     /// Starts one on the machine's clock, and waits until it knows all AccessKeys there.
     pub async fn start(place: &Place) -> TestController {
-        TestController::serving(&[place], Clock::system(), None).await
+        TestController::serving(&[place], Clock::system(), None, Secret::generate).await
+    }
+
+    /// The same, with another source of secrets.
+    pub async fn with_source(place: &Place, source: Source) -> TestController {
+        TestController::serving(&[place], Clock::system(), None, source).await
     }
 
     /// Starts one on a clock that stands still until [`TestController::later`].
@@ -52,10 +61,15 @@ impl TestController {
     /// The same, for several namespaces.
     pub async fn on_still_clock_for(places: &[&Place]) -> TestController {
         let (clock, hand) = Clock::manual(Timestamp::now());
-        TestController::serving(places, clock, Some(hand)).await
+        TestController::serving(places, clock, Some(hand), Secret::generate).await
     }
 
-    async fn serving(places: &[&Place], clock: Clock, hand: Option<ManualClock>) -> TestController {
+    async fn serving(
+        places: &[&Place],
+        clock: Clock,
+        hand: Option<ManualClock>,
+        source: Source,
+    ) -> TestController {
         let client = controller::client(cluster::controller_config().await).expect("a client");
         let wire = Wire::default();
         let (metrics, registry) = Metrics::new();
@@ -65,7 +79,7 @@ impl TestController {
             request_timeout: Duration::from_secs(10),
             timing: Timing::with_grace(GRACE),
             clock: clock.clone(),
-            hasher: Hasher::new(HashProfile::Fleet, metrics.clone()),
+            hasher: Hasher::new(HashProfile::Fleet, metrics.clone()).with_source(source),
             metrics: metrics.clone(),
         };
         let namespaces = places.iter().map(|place| place.name().to_owned()).collect();

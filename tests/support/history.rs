@@ -11,6 +11,8 @@ use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use keyward::api::{AccessKey, AccessKeyStatus, Restrictions};
 use keyward::key::{Check, Secret};
 use keyward::verifier::Verifier;
+use kube::api::{ListParams, ObjectList, TypeMeta, VersionMatch};
+use kube::core::metadata::ListMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -43,14 +45,16 @@ pub struct Seen {
     pub marked: BTreeSet<String>,
     /// Secrets that a sweep took back.
     pub taken_back: u64,
-    records: HashMap<String, Record>,
-    listed: HashSet<&'static str>,
+    /// The most attempts that any issue had at a time.
+    pub most_attempts: usize,
+    consumed: BTreeSet<String>,
+    records: HashMap<String, KeyRecord>,
     violations: Vec<String>,
 }
 
 /// What was seen of one AccessKey, by its uid.
 #[derive(Default)]
-struct Record {
+struct KeyRecord {
     key: Option<String>,
     accepted: BTreeMap<i32, String>,
     delivered: HashSet<(String, String)>,
@@ -94,6 +98,20 @@ impl History {
     pub async fn until_done(&self, keys: usize, patience: Duration) {
         let done = |seen: &Seen| seen.keys.len() == keys && seen.keys.values().all(is_done);
         self.until("every key is done", patience, done).await;
+    }
+
+    /// From now on, no Secret of this name may turn up: the one that there was is taken away.
+    pub fn consumed(&self, name: &str) {
+        self.seen().consumed.insert(name.to_owned());
+    }
+
+    /// What was delivered before this record began stands in an earlier one.
+    pub fn goes_on_from(&self, earlier: &History) {
+        let (mut seen, earlier) = (self.seen(), earlier.seen());
+        for (uid, known) in &earlier.records {
+            let record = seen.records.entry(uid.clone()).or_default();
+            record.delivered.extend(known.delivered.iter().cloned());
+        }
     }
 
     /// Panics unless what must always hold held of every version, and what must hold at the end holds.
@@ -140,27 +158,129 @@ fn record<K>(
     saw: fn(&mut Seen, K, bool),
 ) -> JoinHandle<()>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let watch = watcher(api, watcher::Config::default());
+    let watch = watcher(api.clone(), watcher::Config::default());
+    let mut record = Record {
+        what,
+        api,
+        seen,
+        saw,
+        current: BTreeMap::new(),
+        newest: None,
+    };
     tokio::spawn(async move {
         let mut events = watch.default_backoff().boxed();
         while let Some(event) = events.next().await {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             match event {
-                Ok(Event::InitApply(object) | Event::Apply(object)) => saw(&mut seen, object, true),
-                Ok(Event::Delete(object)) => saw(&mut seen, object, false),
-                // What happened before a list and after the watch before it was not seen.
-                Ok(Event::Init) if seen.listed.contains(what) => {
-                    let gap = format!("the record of {what} has a gap");
-                    seen.violations.push(gap);
-                }
-                Ok(Event::InitDone) => _ = seen.listed.insert(what),
+                Ok(Event::Apply(object)) => record.saw(object, true),
+                Ok(Event::Delete(object)) => record.saw(object, false),
+                Ok(Event::InitDone) => record.catch_up().await,
                 // A watch that cannot start goes on where the one before it ended.
-                Ok(Event::Init) | Err(_) => {}
+                Ok(Event::Init | Event::InitApply(_)) | Err(_) => {}
             }
         }
     })
+}
+
+/// The record of one kind.
+struct Record<K> {
+    what: &'static str,
+    api: Api<K>,
+    seen: Arc<Mutex<Seen>>,
+    saw: fn(&mut Seen, K, bool),
+    current: BTreeMap<String, K>,
+    /// The version up to which nothing is missing.
+    newest: Option<u64>,
+}
+
+impl<K> Record<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    /// A watch shows again what a list has shown before it began.
+    fn saw(&mut self, object: K, exists: bool) {
+        let version = version(&object.meta().resource_version);
+        if self.newest.is_none_or(|newest| newest < version) {
+            self.newest = Some(version);
+            self.note(object, exists);
+        }
+    }
+
+    fn note(&mut self, object: K, exists: bool) {
+        if exists {
+            self.current.insert(object.name_any(), object.clone());
+        } else {
+            self.current.remove(&object.name_any());
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.saw)(&mut seen, object, exists);
+    }
+
+    /// A watch began with a list. What happened between the watch before it and this list is asked for version by
+    /// version: etcd keeps old ones for minutes.
+    async fn catch_up(&mut self) {
+        let list = self.list(ListParams::default()).await;
+        let now = version(&list.metadata.resource_version);
+        let missing = self.newest.map_or(now, |newest| newest + 1)..now;
+        for version in missing {
+            let params = ListParams::default()
+                .at(&version.to_string())
+                .matching(VersionMatch::Exact);
+            let then = self.list(params).await;
+            self.differs(then.items);
+        }
+        self.differs(list.items);
+        self.newest = self.newest.max(Some(now));
+    }
+
+    /// Notes in what a list differs from what is known.
+    fn differs(&mut self, list: Vec<K>) {
+        let there: HashSet<String> = list.iter().map(K::name_any).collect();
+        let gone = self
+            .current
+            .iter()
+            .filter(|(name, _)| !there.contains(*name));
+        for gone in gone.map(|(_, gone)| gone.clone()).collect::<Vec<_>>() {
+            self.note(gone, false);
+        }
+        for object in list {
+            let known = self.current.get(&object.name_any()).map(K::meta);
+            let is_new = known.is_none_or(|known| {
+                (&known.uid, &known.resource_version)
+                    != (&object.meta().uid, &object.meta().resource_version)
+            });
+            if is_new {
+                self.note(object, true);
+            }
+        }
+    }
+
+    /// Asks until there is an answer. A version that is not kept any more is a gap.
+    async fn list(&self, params: ListParams) -> ObjectList<K> {
+        loop {
+            match self.api.list(&params).await {
+                Ok(list) => return list,
+                Err(kube::Error::Api(status)) if status.code == 410 => {
+                    let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    seen.violations
+                        .push(format!("the record of {} has a gap", self.what));
+                    return ObjectList {
+                        types: TypeMeta::default(),
+                        metadata: ListMeta::default(),
+                        items: self.current.values().cloned().collect(),
+                    };
+                }
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}
+
+fn version(text: &Option<String>) -> u64 {
+    text.as_deref()
+        .and_then(|text| text.parse().ok())
+        .expect("a version")
 }
 
 impl Seen {
@@ -195,10 +315,11 @@ impl Seen {
                 ));
             }
         }
-        if let Some(issuance) = &status.issuance
-            && issuance.attempts.len() > 1
-        {
-            self.repeated.insert((name.to_owned(), issuance.revision));
+        if let Some(issuance) = &status.issuance {
+            self.most_attempts = self.most_attempts.max(issuance.attempts.len());
+            if issuance.attempts.len() > 1 {
+                self.repeated.insert((name.to_owned(), issuance.revision));
+            }
         }
         if status.unsettled.is_some() {
             self.marked.insert(name.to_owned());
@@ -219,6 +340,10 @@ impl Seen {
             .delivered
             .insert(delivered);
         if exists {
+            if self.consumed.contains(&name) {
+                let again = format!("{name}: its Secret was made again");
+                self.violations.push(again);
+            }
             self.secrets.insert(name, secret);
         } else {
             self.taken_back += 1;
@@ -254,8 +379,10 @@ impl Seen {
         let [accepted] = status.verifiers.as_slice() else {
             return wrong("does not accept exactly one secret");
         };
-        let Some(secret) = self.secrets.get(&name) else {
-            return wrong("has no Secret");
+        let secret = match self.secrets.get(&name) {
+            None if self.consumed.contains(&name) => return None,
+            None => return wrong("has no Secret"),
+            Some(secret) => secret,
         };
         let plaintext = entry(secret, "secret");
         if !accepts(&accepted.verifier, &plaintext) {

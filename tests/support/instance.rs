@@ -5,11 +5,14 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use http::Request;
 use kube::Client;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::process::{Access, Folder};
 
@@ -19,7 +22,7 @@ pub struct Instance {
     /// An admin's client.
     pub admin: Client,
     place: PathBuf,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Instance {
@@ -54,13 +57,47 @@ impl Instance {
             run,
             admin,
             place,
-            _folder: folder,
+            folder,
         }
     }
 
     /// An admin's way to it.
     pub fn access(&self) -> Access {
         Access::in_file(&self.place.join("kubeconfig"))
+    }
+
+    /// Has `deploy/local/servers` do this to servers of it, or to etcd's data.
+    pub async fn servers(&self, action: &str, what: &[&str]) {
+        let mut command = Command::new("deploy/local/servers");
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .arg(action)
+            .arg(&self.place)
+            .args(what);
+        let ended = tokio::task::spawn_blocking(move || command.output());
+        let output = ended.await.expect("it ends").expect("it starts");
+        assert!(
+            output.status.success(),
+            "{action} {what:?}: {output:?}\n{}",
+            self.last_words_of("kube-apiserver")
+        );
+    }
+
+    /// Kills one of its servers, at once, and waits until it is gone.
+    pub async fn kill(&self, server: &str) {
+        let file = self.place.join("pids").join(server);
+        let text = fs::read_to_string(file).expect("a server's pid");
+        let pid = text.split(' ').next().and_then(|pid| pid.parse().ok());
+        let group = pid.and_then(Pid::from_raw).expect("a pid");
+        kill_process_group(group, Signal::KILL).expect("it is killed");
+        while lives(group) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// A folder beside it, which goes away with it.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// How often its API server was asked for what, so far, by its own count.
@@ -88,6 +125,13 @@ impl Instance {
         Requests(asked)
     }
 
+    fn last_words_of(&self, server: &str) -> String {
+        let log = self.place.join("logs").join(format!("{server}.log"));
+        let log = fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
     fn audit_log(&self) -> PathBuf {
         Path::join(&self.place, "audit.log")
     }
@@ -99,6 +143,17 @@ impl Drop for Instance {
         drop(self.run.stdin.take());
         self.run.wait().ok();
     }
+}
+
+/// A zombie does not: it may stay where process 1 does not reap.
+fn lives(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    let state = stat
+        .ok()
+        .and_then(|stat| Some(stat.rsplit_once(") ")?.1.chars().next()));
+    state
+        .flatten()
+        .is_some_and(|state| state != 'Z' && state != 'X')
 }
 
 fn says_ready(output: ChildStdout) -> bool {

@@ -97,6 +97,17 @@ impl Access {
         Access(access)
     }
 
+    /// The same, without a look at the server's certificate: a clock that was moved makes it invalid.
+    pub fn unverified(&self) -> Access {
+        let mut access = self.0.clone();
+        for cluster in &mut access.clusters {
+            let cluster = cluster.cluster.as_mut().expect("a cluster");
+            cluster.insecure_skip_tls_verify = Some(true);
+            cluster.certificate_authority_data = None;
+        }
+        Access(access)
+    }
+
     /// A client that goes this way.
     pub async fn client(&self) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -127,6 +138,7 @@ pub struct Launcher {
     kubeconfig: PathBuf,
     purpose: String,
     level: &'static str,
+    environment: Vec<(&'static str, String)>,
     starts: AtomicU32,
 }
 
@@ -142,6 +154,7 @@ impl Launcher {
             folder,
             kubeconfig,
             level: "trace",
+            environment: Vec::new(),
             starts: AtomicU32::new(0),
         }
     }
@@ -156,6 +169,12 @@ impl Launcher {
         Launcher { level, ..self }
     }
 
+    /// With this variable, too.
+    pub fn with(mut self, name: &'static str, value: &str) -> Launcher {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
     /// `keyward controller` with these flags, in an environment that says nothing else.
     pub fn command(&self, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
@@ -167,6 +186,7 @@ impl Launcher {
             .env_remove("KUBERNETES_SERVICE_HOST")
             .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", self.folder.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .arg("controller")
             .args(flags);
@@ -287,6 +307,16 @@ impl Process {
             assert!(!late, "it does not end:\n{}", self.log_text());
             sleep(BETWEEN_LOOKS).await;
         }
+    }
+
+    /// Stops it, without its knowing, until it is resumed.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it is stopped");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("it goes on");
     }
 
     /// What it has logged so far.

@@ -151,13 +151,13 @@ async fn keyward(client: Client, namespace: &str, keys: usize) {
         hasher: Hasher::new(HashProfile::Fleet, metrics.clone()),
         metrics: metrics.clone(),
     };
-    let (resync, _) = broadcast::channel(1);
+    let (nudges, _) = broadcast::channel(1);
     let namespaces = vec![namespace.to_owned()];
     let controller = Controller {
         tools,
         namespaces,
         concurrency: CONCURRENCY,
-        resync,
+        nudges,
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(controller.run(stopped.map(|_| ()).boxed().shared(), || {}));

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use futures::stream::{StreamExt, select_all};
+use futures::stream::{Stream, StreamExt, select_all};
 use http::header::{HeaderValue, USER_AGENT};
 use kube::Client;
 use kube::runtime::controller::{self, Action};
@@ -59,8 +59,17 @@ pub struct Controller {
     pub namespaces: Vec<String>,
     /// As many AccessKeys are worked on at once.
     pub concurrency: u16,
-    /// Each message has every AccessKey looked at, at once.
-    pub resync: broadcast::Sender<()>,
+    /// Each message has something done at once that is otherwise done from time to time.
+    pub nudges: broadcast::Sender<Nudge>,
+}
+
+/// What can be done out of turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nudge {
+    /// Every AccessKey is looked at.
+    Resync,
+    /// The AccessKeys are listed, to find what the watch has missed.
+    Relist,
 }
 
 impl Controller {
@@ -73,7 +82,10 @@ impl Controller {
     ) {
         let tools = self.tools;
         let apis = watching::apis(&tools.client, &self.namespaces, tools.request_timeout);
-        let watches: Vec<Watch> = apis.into_iter().map(Watch::start).collect();
+        let watches: Vec<Watch> = apis
+            .into_iter()
+            .map(|api| Watch::start(api, on(Nudge::Relist, self.nudges.subscribe())))
+            .collect();
         let stores: Vec<Store<Guarded>> = watches.iter().map(|watch| watch.store.clone()).collect();
         let desk = Arc::new(Desk {
             events: Events::start(
@@ -87,7 +99,7 @@ impl Controller {
         });
         let config = controller::Config::default().concurrency(self.concurrency);
         let queues = watches.into_iter().map(|watch| {
-            let resyncs = messages(self.resync.subscribe());
+            let resyncs = on(Nudge::Resync, self.nudges.subscribe());
             controller::Controller::for_stream(watch.stream, watch.store)
                 .with_config(config.clone())
                 .trigger_backoff(NoPause)
@@ -117,11 +129,17 @@ impl Controller {
     }
 }
 
-fn messages(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()> {
-    futures::stream::unfold(receiver, |mut receiver| async {
-        match receiver.recv().await {
-            Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => Some(((), receiver)),
-            Err(broadcast::error::RecvError::Closed) => None,
+/// An item for each nudge of this kind; at least one, if so many came that some were lost.
+fn on(wanted: Nudge, receiver: broadcast::Receiver<Nudge>) -> impl Stream<Item = ()> {
+    futures::stream::unfold(receiver, move |mut receiver| async move {
+        loop {
+            match receiver.recv().await {
+                Ok(nudge) if nudge != wanted => {}
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                    return Some(((), receiver));
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
         }
     })
 }

@@ -10,10 +10,10 @@ use futures::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use keyward::api::AccessKey;
 use keyward::clock::Clock;
-use keyward::controller::Controller;
 use keyward::controller::hasher::Hasher;
 use keyward::controller::run::Tools;
 use keyward::controller::step::Timing;
+use keyward::controller::{Controller, Nudge};
 use keyward::metrics::{Metrics, Outcome, OutcomeLabel};
 use keyward::verifier::HashProfile;
 use kube::Api;
@@ -120,12 +120,12 @@ async fn idle(instance: &Instance) {
         hasher: Hasher::new(HashProfile::Fleet, metrics.clone()),
         metrics: metrics.clone(),
     };
-    let (resync, _) = broadcast::channel(4);
+    let (nudges, _) = broadcast::channel(4);
     let controller = Controller {
         tools,
         namespaces: vec![NAMESPACE.to_owned()],
         concurrency: 16,
-        resync: resync.clone(),
+        nudges: nudges.clone(),
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(controller.run(stopped.map(|_| ()).boxed().shared(), || {}));
@@ -141,7 +141,7 @@ async fn idle(instance: &Instance) {
             sleep(Duration::from_millis(5)).await;
         }
         if round < 10 {
-            resync.send(()).expect("the controller runs");
+            nudges.send(Nudge::Resync).expect("the controller runs");
         }
     }
     drop(stop);

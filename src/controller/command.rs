@@ -138,12 +138,12 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> Result<(), StartEr
         hasher,
         metrics,
     };
-    let (resync, _) = broadcast::channel(1);
+    let (nudges, _) = broadcast::channel(1);
     let controller = Controller {
         tools,
         namespaces: args.namespace,
         concurrency: args.concurrency,
-        resync,
+        nudges,
     };
     tokio::join!(
         admin,

@@ -1,6 +1,6 @@
 //! Watching objects, so that nothing silent goes unnoticed and nothing seen is missed.
 //!
-//! kube's watcher lists, and then goes on from the version of the list. Three things come on top of
+//! kube's watcher lists, and then goes on from the version of the list. Four things come on top of
 //! it:
 //!
 //! - Every request has an end. Of itself kube waits for ever for a page of a list, and five minutes
@@ -9,14 +9,16 @@
 //!   that a watch would go on from lies in the future.
 //! - What a list finds is looked at once the list is complete. Before that the cache holds what was
 //!   known before.
+//! - From time to time what is cached is held against a list. See [`relist`].
 
 mod punctual;
+mod relist;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt, select};
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{Error, Event};
@@ -25,6 +27,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
+use self::relist::Relist;
 use super::backoff::Backoff;
 use super::failure::Failure;
 use crate::api::{AccessKey, Restrictions};
@@ -47,10 +50,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins with a list once it is polled.
-    pub fn start(api: Api<Guarded>) -> Watch {
+    /// Begins with a list once it is polled. Each nudge has it compared with a list.
+    pub fn start(api: Api<Guarded>, nudges: impl Stream<Item = ()> + Send + 'static) -> Watch {
         let (store, writer) = reflector::store();
-        let cached = events(api, PAGE).modify(forget_bulk).reflect(writer);
+        let missed = Relist(api.clone()).missed(store.clone(), nudges);
+        let cached = select(events(api, PAGE), missed.map(Ok))
+            .modify(forget_bulk)
+            .reflect(writer);
         Watch {
             stream: to_look_at(cached, store.clone()).boxed(),
             store,

@@ -10,7 +10,7 @@ use keyward::clock::{Clock, ManualClock};
 use keyward::controller::hasher::Hasher;
 use keyward::controller::run::Tools;
 use keyward::controller::step::Timing;
-use keyward::controller::{self, Controller};
+use keyward::controller::{self, Controller, Nudge};
 use keyward::key::{EntropyError, Secret};
 use keyward::metrics::{Metrics, Outcome, OutcomeLabel};
 use keyward::verifier::HashProfile;
@@ -37,7 +37,7 @@ pub struct TestController {
     registry: Registry,
     clock: Clock,
     hand: Option<ManualClock>,
-    resync: broadcast::Sender<()>,
+    nudges: broadcast::Sender<Nudge>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -73,7 +73,7 @@ impl TestController {
         let client = controller::client(cluster::controller_config().await).expect("a client");
         let wire = Wire::default();
         let (metrics, registry) = Metrics::new();
-        let (resync, _) = broadcast::channel(16);
+        let (nudges, _) = broadcast::channel(16);
         let tools = Tools {
             client: wire.of(&client, places[0].name()),
             request_timeout: Duration::from_secs(10),
@@ -87,7 +87,7 @@ impl TestController {
             tools,
             namespaces,
             concurrency: 16,
-            resync: resync.clone(),
+            nudges: nudges.clone(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped: Shared<_> = stopped.map(|_| ()).boxed().shared();
@@ -102,17 +102,19 @@ impl TestController {
             registry,
             clock,
             hand,
-            resync,
+            nudges,
             stop: Some(stop),
             task,
         }
     }
 
     /// Has every AccessKey looked at, and waits until as many looks as there are `objects` have
-    /// ended. Those that wait for their next try are not looked at.
+    /// ended. Those that wait for their next try count as well.
     pub async fn resync(&self, objects: u64) {
         let before = self.looks();
-        self.resync.send(()).expect("the controller runs");
+        self.nudges
+            .send(Nudge::Resync)
+            .expect("the controller runs");
         let looked = || async { self.looks() >= before + objects };
         cluster::eventually("the resync ends", looked).await;
     }
@@ -121,7 +123,9 @@ impl TestController {
     pub fn later(&self, by: Duration) {
         let hand = self.hand.as_ref().expect("a clock that stands still");
         hand.advance(by);
-        self.resync.send(()).expect("the controller runs");
+        self.nudges
+            .send(Nudge::Resync)
+            .expect("the controller runs");
     }
 
     /// Waits until no look at an AccessKey has begun or ended for a moment.

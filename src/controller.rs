@@ -51,6 +51,10 @@ use crate::metrics::Outcome;
 /// Every object is looked at this often, a tenth more or less, even if nothing happens.
 const RESYNC: Duration = Duration::from_secs(600);
 
+/// An object is not looked at again sooner than this if it did not change: whatever the clocks say,
+/// nothing spins.
+const SOONEST: Duration = Duration::from_millis(20);
+
 /// The controller, ready to run.
 pub struct Controller {
     /// What its runs need.
@@ -203,7 +207,8 @@ async fn reconcile(object: Arc<Guarded>, desk: Arc<Desk>) -> Result<Action, Infa
             return Ok(Action::await_change());
         }
     };
-    Ok(desk.look_at(reference, key).await)
+    let wait = desk.look_at(reference, key).await;
+    Ok(Action::requeue(wait.max(SOONEST)))
 }
 
 /// Runs report their own failures; this is never called.
@@ -212,17 +217,20 @@ fn retry(_: Arc<Guarded>, error: &Infallible, _: Arc<Desk>) -> Action {
 }
 
 impl Desk {
-    async fn look_at(&self, reference: ObjectRef<Guarded>, key: &AccessKey) -> Action {
+    /// Says when to look again.
+    async fn look_at(&self, reference: ObjectRef<Guarded>, key: &AccessKey) -> Duration {
         let Ok(_place) = self.places.acquire().await else {
-            return Action::await_change();
+            return RESYNC;
         };
+        let _active = self.tools.metrics.reconciling();
         let begin = self.now();
         let mut slot = self.take(&reference);
         slot.kept.forget_old_plaintext(begin, &self.tools.timing);
         if let Some(left) = slot.until_retry(key, begin) {
             let plaintext = slot.kept.plaintext_left(begin, &self.tools.timing);
             self.put_back(reference, slot);
-            return Action::requeue(plaintext.map_or(left, |plaintext| plaintext.min(left)));
+            self.tools.metrics.reconciled(Outcome::Waiting);
+            return plaintext.map_or(left, |plaintext| plaintext.min(left));
         }
         let kept = std::mem::take(&mut slot.kept);
         let ended = run::run(&self.tools, Arc::new(key.clone()), kept).await;
@@ -236,7 +244,7 @@ impl Desk {
         if !slot.is_idle(key, &ended.ending) {
             self.put_back(reference, slot);
         }
-        Action::requeue(wait)
+        wait
     }
 
     fn now(&self) -> Moment {

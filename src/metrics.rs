@@ -26,6 +26,8 @@ pub struct Metrics {
     pub reconciles: Family<OutcomeLabel, Counter>,
     /// `keyward_reconcile_seconds`
     pub reconcile_seconds: Histogram,
+    /// `keyward_active_reconciles`; see [`Metrics::reconciling`].
+    pub active_reconciles: Gauge,
     /// `keyward_api_requests_total{step}`; see [`Metrics::requested`].
     pub api_requests: Family<StepLabel, Counter>,
     /// `keyward_events_dropped_total`
@@ -43,6 +45,7 @@ impl Metrics {
             hash_seconds: Histogram::new(HASH_SECONDS),
             reconciles: Family::default(),
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
+            active_reconciles: Gauge::default(),
             api_requests: Family::default(),
             events_dropped: Counter::default(),
             backoff_objects: Gauge::default(),
@@ -60,6 +63,12 @@ impl Metrics {
         self.reconciles
             .get_or_create(&OutcomeLabel { outcome })
             .inc();
+    }
+
+    /// Counts one reconcile as under way, until what it gives goes out of scope.
+    pub fn reconciling(&self) -> UnderWay {
+        self.active_reconciles.inc();
+        UnderWay(self.active_reconciles.clone())
     }
 
     /// Counts one request to the API server, as part of `step`.
@@ -105,8 +114,8 @@ impl Metrics {
     fn register_reconciles(&self, to: &mut Registry) {
         to.register(
             "reconciles",
-            "Looks at one AccessKey, by outcome: settled (nothing left to do), waiting (for a time \
-             or an answer), stalled (needs a person), failed (retried with backoff), unreadable \
+            "Looks at one AccessKey, by outcome: settled (nothing left to do), waiting (for a time, \
+             an answer or its next try), stalled (needs a person), failed (retried with backoff), unreadable \
              (skipped)",
             self.reconciles.clone(),
         );
@@ -115,6 +124,11 @@ impl Metrics {
             "How long one look at an AccessKey took, its requests included",
             Unit::Seconds,
             self.reconcile_seconds.clone(),
+        );
+        to.register(
+            "active_reconciles",
+            "Looks at AccessKeys that are under way; at most --concurrency",
+            self.active_reconciles.clone(),
         );
         to.register(
             "api_requests",
@@ -127,6 +141,17 @@ impl Metrics {
              that something is wrong",
             self.backoff_objects.clone(),
         );
+    }
+}
+
+/// Something that is counted as long as it lasts.
+#[derive(Debug)]
+#[must_use]
+pub struct UnderWay(Gauge);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -209,6 +234,7 @@ mod tests {
             "keyward_reconciles_total{outcome=\"settled\"} 1",
             "keyward_reconciles_total{outcome=\"unreadable\"} 0",
             "keyward_reconcile_seconds_count 0",
+            "keyward_active_reconciles 0",
             "keyward_api_requests_total{step=\"commit\"} 1",
             "keyward_events_dropped_total 0",
             "keyward_backoff_objects 0",
@@ -225,7 +251,7 @@ mod tests {
         let text = shown(&registry);
         let types = text.lines().filter(|l| l.starts_with("# TYPE")).count();
         let helps = text.lines().filter(|l| l.starts_with("# HELP")).count();
-        assert_eq!((types, helps), (9, 9), "{text}");
+        assert_eq!((types, helps), (10, 10), "{text}");
     }
 
     fn shown(registry: &Registry) -> String {

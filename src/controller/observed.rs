@@ -123,6 +123,7 @@ pub enum Publish {
 pub struct Memory {
     /// The plaintext at hand.
     pub held: Option<Held>,
+    /// The least version that the AccessKey is known to have.
     own: Option<Version>,
     pub(super) behind_since: Option<Moment>,
     pub(super) object: Option<(Uid, Moment)>,
@@ -171,6 +172,13 @@ impl Memory {
         self.behind_since = None;
     }
 
+    /// Takes note that the AccessKey was written since this version: a cache that still shows it is
+    /// behind.
+    fn outdated(&mut self, version: Version) {
+        let newer = Version(version.0.saturating_add(1));
+        self.own = self.own.max(Some(newer));
+    }
+
     /// As if all this had been seen longer ago than any grace: for models, which have no clock.
     pub fn age(&mut self) {
         let long_ago = Moment::default();
@@ -216,16 +224,20 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// The start of a run, from the AccessKey as the cache has it.
-    pub fn cached(view: View, mut memory: Memory, now: Moment) -> Observed {
-        memory.notice(&view, now);
-        Observed {
+    /// The start of a run, from the AccessKey as the cache has it. A cache that is behind tells
+    /// nothing new: what it does not show yet was seen all the same, and grows older.
+    pub fn cached(view: View, memory: Memory, now: Moment) -> Observed {
+        let mut observed = Observed {
             view,
             source: Source::Cache,
             secret: None,
             remembered: None,
             memory,
+        };
+        if !observed.is_behind() {
+            observed.memory.notice(&observed.view, now);
         }
+        observed
     }
 
     /// As if the run had begun longer ago than any grace: for models.
@@ -243,7 +255,8 @@ impl Observed {
         &self.view.ledger
     }
 
-    /// Is the cache older than this process's own last answer (rule 5)?
+    /// Is the cache older than this process's own last answer, or than what a write was refused for
+    /// (rule 5)?
     pub(super) fn is_behind(&self) -> bool {
         self.source == Source::Cache
             && self.secret.is_none()
@@ -332,6 +345,13 @@ impl Observed {
                 Step::Confirm { .. } | Step::ClearMark | Step::Retire | Step::Rebind,
                 Answer::Written(view),
             ) => Continue(self.unread().written(view, now)),
+            (
+                Step::Commit { .. } | Step::ClearMark | Step::Retire | Step::Rebind,
+                Answer::Conflict,
+            ) => {
+                self.memory.outdated(self.view.version);
+                Break(self.forget(step))
+            }
             _ => Break(self.forget(step)),
         }
     }

@@ -3,16 +3,16 @@
 
 mod support;
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
-use support::{
-    check::Asker,
-    cluster,
-    plant::{Issued, Plant},
-    process::{Launcher, holds_no_secret},
-    proxy::Proxy,
-};
+use support::cluster;
+use support::fault::Fault;
+use support::plant::{Issued, Plant};
+use support::process::{Launcher, holds_no_secret};
+use support::proxy::{Asked, Proxy, Rules};
 
 #[tokio::test]
 async fn cut_answers_do_not_get_into_a_log_for_people() {
@@ -27,13 +27,10 @@ async fn cut_answers_do_not_get_into_a_log_for_programs() {
 async fn nothing_is_told(format: &str) {
     let mut plant = Plant::new().await;
     plant.stop_controller().await;
-    let proxy = Proxy::start(cluster::controller().await).await;
-    let by_way_of_it = Asker::changed(&plant.access, |config| {
-        config["clusters"][0]["cluster"] = json!({ "server": format!("http://{}", proxy.address) });
-        config["users"][0]["user"] = json!({});
-    });
+    let cuts = Cuts::default();
+    let proxy = Proxy::start(cluster::controller().await, cuts.clone()).await;
     let name = format!("cut-{}", plant.namespace);
-    let launcher = Launcher::new(&name, &by_way_of_it.access());
+    let launcher = Launcher::new(&name, &proxy.access());
     let flags = ["--namespace", &plant.namespace, "--log-format", format];
     let mut controller = launcher.start(&flags);
     controller.is_ready().await;
@@ -42,7 +39,7 @@ async fn nothing_is_told(format: &str) {
     for name in old {
         issued.push(plant.issue(name, json!({ "allDevices": true })).await);
     }
-    proxy.cut();
+    cuts.begin();
     for name in new {
         plant.apply(name, json!({ "allDevices": true })).await;
     }
@@ -57,15 +54,12 @@ async fn nothing_is_told(format: &str) {
     {
         issued.push(plant.issued(name, revision).await);
     }
-    was_cut(
-        &proxy,
-        &[
-            "POST metadata",
-            "PUT metadata",
-            "GET metadata",
-            "GET object",
-        ],
-    );
+    cuts.were_made_of([
+        "POST metadata",
+        "PUT metadata",
+        "GET metadata",
+        "GET object",
+    ]);
     for issued in &issued {
         plant.allows("pump", issued);
     }
@@ -81,10 +75,46 @@ async fn nothing_is_told(format: &str) {
     holds_no_secret(&log, &secrets);
 }
 
-fn was_cut(proxy: &Proxy, kinds: &[&str]) {
-    let cuts = proxy.cuts();
-    for kind in kinds {
-        let found = cuts.iter().any(|cut| cut.starts_with(kind));
-        assert!(found, "no {kind} was cut: {cuts:?}");
+/// Once told to begin, the first answer to each kind of request about each Secret is cut.
+#[derive(Clone, Default)]
+struct Cuts(Arc<Mutex<Option<HashSet<String>>>>);
+
+impl Cuts {
+    fn begin(&self) {
+        *self.made() = Some(HashSet::new());
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<HashSet<String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn were_made_of(&self, kinds: [&str; 4]) {
+        let made = self.made().clone().unwrap_or_default();
+        for kind in kinds {
+            let found = made.iter().any(|cut| cut.starts_with(kind));
+            assert!(found, "no {kind} was cut: {made:?}");
+        }
+    }
+}
+
+impl Rules for Cuts {
+    /// By the name of the Secret or of the object in the request the connection breaks in the middle
+    /// of the answer, or the answer is complete, and no JSON: both happen to every verb.
+    fn request(&self, asked: &Asked) -> Option<Fault> {
+        let form = if asked.is_partial() {
+            "metadata"
+        } else {
+            "object"
+        };
+        let what = format!("{} {form} {}", asked.method, asked.path);
+        let mut made = self.made();
+        let cut = asked.path.contains("/secrets") && made.as_mut()?.insert(what);
+        let breaks = asked.path.contains("broken")
+            || String::from_utf8_lossy(&asked.body).contains(r#""name":"broken"#);
+        cut.then_some(if breaks {
+            Fault::BreakOff
+        } else {
+            Fault::Truncate
+        })
     }
 }

@@ -1,10 +1,12 @@
 //! What the tests share. Each test binary uses a part of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod answers;
 pub mod canary;
 pub mod check;
 pub mod cluster;
 pub mod controller;
+pub mod fault;
 pub mod history;
 pub mod instance;
 pub mod keys;
@@ -12,5 +14,6 @@ pub mod manifests;
 pub mod plant;
 pub mod process;
 pub mod proxy;
+pub mod stream;
 pub mod wait;
 pub mod wire;

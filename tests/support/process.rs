@@ -68,6 +68,17 @@ impl Access {
         Access(Kubeconfig::read().expect("KUBECONFIG names an API server: run `make test`"))
     }
 
+    /// One without TLS and without credentials.
+    pub fn at(url: &str) -> Access {
+        let config = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "it",
+            "clusters": [{ "name": "it", "cluster": { "server": url } }],
+            "users": [{ "name": "it", "user": {} }],
+            "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
+        });
+        Access(serde_json::from_value(config).expect("a kubeconfig"))
+    }
+
     /// The one in a file.
     pub fn in_file(path: &Path) -> Access {
         Access(Kubeconfig::read_from(path).expect("a kubeconfig"))
@@ -292,6 +303,19 @@ impl Process {
         self.child.kill().expect("it is killed");
         let status = self.child.wait().expect("it ends");
         assert_eq!(status.signal(), Some(9));
+    }
+
+    /// What kills it, whenever that may be.
+    pub fn killer(&self) -> impl FnOnce() + Send + 'static {
+        let id = i32::try_from(self.child.id()).expect("an id");
+        let id = Pid::from_raw(id).expect("an id");
+        move || kill_process(id, Signal::KILL).expect("it is there")
+    }
+
+    /// Waits for its end, after something else has killed it.
+    pub fn was_killed(mut self) {
+        let status = self.child.wait().expect("it ends");
+        assert_eq!(status.signal(), Some(9), "{}", self.log_text());
     }
 
     /// Tells it to end, as Kubernetes does, and waits until it has; at most this long.

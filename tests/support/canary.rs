@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use keyward::telemetry;
@@ -23,6 +24,47 @@ pub fn listen() {
             .with(lines.with_filter(filter_fn(telemetry::is_within_limits)))
             .init();
     });
+}
+
+/// Searches all logs of this process from now on, within the product's own limits, and keeps none:
+/// there are too many.
+pub fn search_as_it_is_written() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let lines = fmt::layer().with_ansi(false).with_writer(|| Search);
+        tracing_subscriber::registry()
+            .with(lines.with_filter(filter_fn(telemetry::is_within_limits)))
+            .init();
+    });
+}
+
+static SEARCHED: AtomicU64 = AtomicU64::new(0);
+static FOUND: AtomicU64 = AtomicU64::new(0);
+
+/// Panics if one of the logs that were searched holds what looks like a secret. Says how many bytes
+/// they had.
+pub fn nothing_was_found() -> u64 {
+    let searched = SEARCHED.load(Ordering::SeqCst);
+    assert!(searched > 0, "the logs are searched");
+    let found = FOUND.load(Ordering::SeqCst);
+    assert_eq!(found, 0, "lines of the log hold what looks like a secret");
+    searched
+}
+
+/// Searches what is written to it: a line at a time.
+struct Search;
+
+impl Write for Search {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let found = looks_like_a_secret(&String::from_utf8_lossy(line));
+        FOUND.fetch_add(u64::from(found), Ordering::SeqCst);
+        SEARCHED.fetch_add(line.len() as u64, Ordering::SeqCst);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Panics if `text` holds one of the `secrets`, or anything that looks like a secret.

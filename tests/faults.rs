@@ -1,0 +1,127 @@
+//! Every fault at every request: controllers behind a proxy that fails as a line says, in front of
+//! the real API server. Whatever happens, the invariants hold, judged from outside by every version
+//! that the API server stored.
+//!
+//! `create seed=0 a2:lose-answer a4:kill-after` is a run: what users do, how patient they are, and
+//! what goes wrong at which request of which controller. To replay one:
+//!
+//! ```text
+//! KEYWARD_FAULTS="create seed=0 a2:lose-answer" make replay
+//! ```
+
+#[path = "faults/campaign.rs"]
+mod campaign;
+#[path = "faults/chance.rs"]
+mod chance;
+#[path = "faults/field.rs"]
+mod field;
+#[path = "faults/judge.rs"]
+mod judge;
+#[path = "faults/member.rs"]
+mod member;
+#[path = "faults/plan.rs"]
+mod plan;
+#[path = "faults/recorder.rs"]
+mod recorder;
+#[path = "faults/run.rs"]
+mod run;
+mod support;
+#[path = "faults/users.rs"]
+mod users;
+#[path = "faults/workload.rs"]
+mod workload;
+
+use campaign::{all, judge, pairs, singles};
+use field::Field;
+use plan::Line;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use workload::Workload;
+
+/// Users who wait, and users who do not.
+const PATIENT: u64 = 0;
+const IMPATIENT: u64 = 1;
+
+/// Every single fault on one workload.
+macro_rules! single_faults {
+    ($($(#[$when:meta])? $name:ident => $workload:ident $users:ident,)*) => { $(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$when])?
+        async fn $name() {
+            let workload = Workload::$workload;
+            let outcomes = singles(&Field::new().await, workload, $users).await;
+            judge(&format!("single faults on {workload} seed={}", $users), &outcomes);
+        }
+    )* };
+}
+
+single_faults! {
+    single_faults_on_create => Create PATIENT,
+    single_faults_on_recreate => Recreate PATIENT,
+    single_faults_on_two => Two PATIENT,
+    single_faults_on_consume => Consume PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_impatient_consume => Consume IMPATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_impatient_recreate => Recreate IMPATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_toggle => Toggle PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_rotate => Rotate PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_impatient_rotate => Rotate IMPATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_two_rotate => TwoRotate PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_restrict => Restrict PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_end_namespace => EndNamespace PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_restore => Restore PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_many => Many PATIENT,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn some_pairs_of_faults() {
+    let field = Field::new().await;
+    let pairs = pairs(&field, Workload::Create).await;
+    let seed = rand::random();
+    println!("pairs: {} of them, chosen by seed {seed}", pairs.len());
+    let mut random = StdRng::seed_from_u64(seed);
+    let some = pairs.sample(&mut random, 300).cloned().collect();
+    judge("some pairs of faults", &all(&field, some).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: make prove"]
+async fn all_pairs_of_faults() {
+    let field = Field::new().await;
+    let pairs = pairs(&field, Workload::Create).await;
+    judge("all pairs of faults", &all(&field, pairs).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn some_faults_by_chance() {
+    chance::campaign(72).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: make prove"]
+async fn many_faults_by_chance() {
+    chance::campaign(2400).await;
+}
+
+/// Replays the run in `KEYWARD_FAULTS`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a line"]
+async fn one_run() {
+    let line = std::env::var("KEYWARD_FAULTS").expect("KEYWARD_FAULTS holds a line");
+    let line: Line = line
+        .parse()
+        .unwrap_or_else(|error| panic!("KEYWARD_FAULTS: {error}"));
+    let outcome = Field::new().await.run(&line).await;
+    println!("{:#?}", outcome.asked);
+    judge("one run", &[outcome]);
+}

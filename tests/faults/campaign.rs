@@ -1,0 +1,124 @@
+//! Many runs: which ones, and what came of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+
+use super::field::{Field, PLACES};
+use super::plan::Line;
+use super::run::Outcome;
+use super::support::canary;
+use super::support::fault::{At, Fault, Planned, WatchFault};
+use super::workload::Workload;
+
+/// Does these runs, so many at once, and says how they went, in their order.
+pub async fn all(field: &Arc<Field>, lines: Vec<Line>) -> Vec<Outcome> {
+    let runs = lines.into_iter().map(|line| {
+        let field = Arc::clone(field);
+        async move {
+            let run = tokio::spawn(async move { field.run(&line).await });
+            run.await.expect("a run does not panic")
+        }
+    });
+    stream::iter(runs).buffered(2 * PLACES).collect().await
+}
+
+/// Every single fault at every place of a workload, with users of this patience.
+pub async fn singles(field: &Arc<Field>, workload: Workload, seed: u64) -> Vec<Outcome> {
+    let places = places(field, workload, seed).await;
+    let lines = places.into_iter().map(|fault| Line {
+        workload,
+        seed,
+        faults: vec![fault],
+    });
+    all(field, lines.collect()).await
+}
+
+/// Every single fault of a workload. Which controller does what is a matter of chance, so the places
+/// are those that were reached at most in several runs without a fault.
+async fn places(field: &Arc<Field>, workload: Workload, seed: u64) -> Vec<Planned> {
+    let calm = Line {
+        workload,
+        seed,
+        faults: Vec::new(),
+    };
+    let outcomes = all(field, vec![calm; 4]).await;
+    judge(&format!("{workload} without a fault"), &outcomes);
+    let mut faults = Vec::new();
+    for controller in 0..workload.controllers() {
+        let most = |kind: usize| {
+            let counts = outcomes
+                .iter()
+                .map(|outcome| outcome.counts[controller][kind]);
+            counts.max().unwrap_or_default()
+        };
+        let all = faults_at(most(0), most(1), most(2));
+        faults.extend(all.into_iter().map(|at| Planned { controller, at }));
+    }
+    faults
+}
+
+fn faults_at(requests: u32, about_events: u32, watched: u32) -> Vec<At> {
+    let at_requests = (1..=requests).flat_map(|n| Fault::ALL.map(|fault| At::Request(n, fault)));
+    let at_events = (1..=about_events).flat_map(|n| Fault::ALL.map(|fault| At::Event(n, fault)));
+    let watch = (1..=watched).flat_map(|n| WatchFault::ALL.map(|fault| At::Watch(n, fault)));
+    at_requests.chain(at_events).chain(watch).collect()
+}
+
+/// Every ordered pair of faults on one workload: the second is at a place that the run with the
+/// first alone reached after it.
+pub async fn pairs(field: &Arc<Field>, workload: Workload) -> Vec<Line> {
+    let singles = singles(field, workload, 0).await;
+    judge(&format!("single faults on {workload}"), &singles);
+    singles.iter().flat_map(seconds).collect()
+}
+
+fn seconds(single: &Outcome) -> Vec<Line> {
+    let first = single.line.faults[0];
+    let [requests, _, watched] = single.counts_done[first.controller];
+    let (request, event) = match first.at {
+        At::Request(n, _) => (n + 1, 1),
+        At::Watch(n, _) => (1, n + 1),
+        // What becomes of Events changes nothing that could go wrong a second time.
+        At::Event(..) => return Vec::new(),
+    };
+    let requests = (request..=requests).flat_map(|n| Fault::ALL.map(|fault| At::Request(n, fault)));
+    let watch = (event..=watched).flat_map(|n| WatchFault::ALL.map(|fault| At::Watch(n, fault)));
+    requests
+        .chain(watch)
+        .map(|at| {
+            let second = Planned {
+                controller: first.controller,
+                at,
+            };
+            Line {
+                faults: vec![first, second],
+                ..single.line.clone()
+            }
+        })
+        .collect()
+}
+
+/// Panics if a run was not as it has to be, with the lines that replay those that were not.
+pub fn judge(what: &str, outcomes: &[Outcome]) {
+    let fired: u64 = outcomes.iter().map(|outcome| outcome.fired).sum();
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut report = String::new();
+    for outcome in outcomes {
+        for violation in &outcome.violations {
+            let (kind, _) = violation.split_once(':').unwrap_or(("?", ""));
+            *kinds.entry(kind).or_default() += 1;
+            report += &format!("\nKEYWARD_FAULTS=\"{}\": {violation}", outcome.line);
+        }
+    }
+    let searched = canary::nothing_was_found();
+    println!(
+        "measured: {what}: {} runs, {fired} faults, {} violations, {} MB of logs searched",
+        outcomes.len(),
+        kinds.values().sum::<usize>(),
+        searched >> 20,
+    );
+    assert!(!outcomes.is_empty(), "{what}: there were runs");
+    assert!(kinds.is_empty(), "{what}: violations {kinds:?}:{report}");
+}

@@ -1,0 +1,92 @@
+//! What users do to the objects of a run.
+
+use keyward::api::AccessKey;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::run::Run;
+use super::support::cluster::from_json;
+use super::workload::Act;
+
+impl Run<'_> {
+    pub async fn act(&mut self, act: Act) {
+        let names: Vec<String> = (0..self.line.workload.keys())
+            .map(|number| format!("{}{number}", self.prefix))
+            .collect();
+        for name in &names {
+            match &act {
+                Act::Create => self.create(name, json!({ "name": name })).await,
+                Act::Change(spec) => self.change(name, spec).await,
+                Act::Recreate => {
+                    self.delete(name).await;
+                    self.create(name, json!({ "name": name })).await;
+                }
+                Act::TakeSecret => self.take_secret(name).await,
+                Act::Restart => self.members[0].restart(),
+                Act::EndNamespace => {
+                    self.place.delete().await;
+                    self.wanted.insert(name.clone(), None);
+                }
+                Act::Restore => self.restore(name).await,
+            }
+        }
+    }
+
+    fn keys(&self) -> Api<AccessKey> {
+        Api::namespaced(self.field.admin.clone(), &self.place.name)
+    }
+
+    async fn create(&mut self, name: &str, metadata: Value) {
+        let key: AccessKey = from_json(json!({
+            "apiVersion": "keyward.dev/v1alpha1", "kind": "AccessKey", "metadata": metadata,
+            "spec": { "restrictions": { "allDevices": true } },
+        }));
+        let created = self.keys().create(&PostParams::default(), &key).await;
+        self.wants(name, &created.expect("the admin may"));
+    }
+
+    async fn change(&mut self, name: &str, spec: &Value) {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        let changed = self
+            .keys()
+            .patch(name, &PatchParams::default(), &patch)
+            .await;
+        self.wants(name, &changed.expect("the admin may"));
+    }
+
+    fn wants(&mut self, name: &str, key: &AccessKey) {
+        let generation = key.metadata.generation.expect("a generation");
+        let wanted = (key.uid().expect("a uid"), generation);
+        self.wanted.insert(name.to_owned(), Some(wanted));
+    }
+
+    async fn delete(&mut self, name: &str) {
+        let params = DeleteParams::background();
+        self.keys()
+            .delete(name, &params)
+            .await
+            .expect("the admin may");
+    }
+
+    async fn take_secret(&mut self, name: &str) {
+        if let Some(secret) = self.place.take_secret(name).await {
+            self.taken.insert(secret);
+        }
+    }
+
+    /// The Secret is not restored: it counts as consumed.
+    async fn restore(&mut self, name: &str) {
+        let saved = self.keys().get(name).await.expect("the admin may").status;
+        self.delete(name).await;
+        self.take_secret(name).await;
+        let labels = json!({ "velero.io/restore-name": "backup" });
+        self.create(name, json!({ "name": name, "labels": labels }))
+            .await;
+        let Some(status) = saved else { return };
+        let (params, patch) = (PatchParams::default(), json!({ "status": status }));
+        let (keys, patch) = (self.keys(), Patch::Merge(patch));
+        let restored = keys.patch_status(name, &params, &patch);
+        restored.await.expect("the admin may");
+    }
+}

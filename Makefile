@@ -1,6 +1,6 @@
 # What each target needs and is missing, it installs (Debian packages, as root) or builds.
 
-.PHONY: help demo test lint bench crds
+.PHONY: help demo test prove replay lint bench crds
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 16
@@ -10,6 +10,12 @@ demo: ## Show what Keyward does, on a Kubernetes of its own; CLUSTER=current tak
 
 test: ## Run every test, on a Kubernetes of its own
 	@tests/run
+
+prove: ## Run the proofs that take long: all faults, kills, outages, larger models
+	@tests/run prove
+
+replay: ## Run one line of faults again, the one in KEYWARD_FAULTS
+	@tests/run replay
 
 lint: ## Check format, lints, scripts and dependencies
 	@.ci/lint

@@ -66,7 +66,7 @@
 //!
 //! | against | by |
 //! |---|---|
-//! | a second secret, or a lost one, after a crash | the rules above, explored as a model (`tests/model.rs`) |
+//! | a second secret, or a lost one, after a crash | the rules above, explored as a model (`tests/model.rs`), and every fault at every request (`tests/faults.rs`) |
 //! | a Secret put there by someone else | its bytes must verify; name, labels and ownerReference prove nothing |
 //! | plaintext in logs, Events, status, errors | [`key::Secret`] cannot be printed or copied; [`telemetry`] silences what repeats bodies; [`controller::failure`] never repeats what the API server said |
 //! | a controller that mints ServiceAccount tokens | an admission policy, `deploy/install.yaml` |

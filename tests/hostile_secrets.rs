@@ -216,7 +216,7 @@ async fn a_secret_is_touched_only_if_it_is_our_own_to_the_last_byte() {
         })
         .await;
     let stored = arena.keys().await;
-    println!("{} rows", rows.len());
+    println!("measured: {} spoilt Secrets", rows.len());
 
     arena.start_controller().await;
     arena.is_at_rest(before.len()).await;

@@ -131,7 +131,7 @@ fn without_any_rule_an_invariant_breaks() {
         match graph.counter_example() {
             Some((broken, way)) if broken == rule => {
                 let steps = way.len();
-                println!("{name:<26} {rule:<58} {steps:>2} steps, {budget}");
+                println!("measured: mutant {name:<26} {rule:<58} {steps:>2} steps, {budget}");
             }
             _ => unnoticed.push(name),
         }
@@ -210,7 +210,7 @@ fn explore_on(cores: usize, budget: Budget) {
     let model = Issuing::new(budget, mutant).checker();
     let checker = model.threads(cores).spawn_bfs().join();
     println!(
-        "{budget}: {} states, depth {}, {:.1?}",
+        "measured: model {budget}: {} states, depth {}, {:.1?}",
         checker.unique_state_count(),
         checker.max_depth(),
         begun.elapsed(),
@@ -228,7 +228,7 @@ fn reach(budget: Budget) -> usize {
     let mutant = Mutant::None;
     let graph = Graph::of(&Issuing::new(budget, mutant));
     println!(
-        "{budget}: {} states, {} at rest, {} restless, {} in need of an attempt, {:.1?}",
+        "measured: model {budget}: {} states, {} at rest, {} restless, {} in need of an attempt, {:.1?}",
         graph.states(),
         graph.resting(),
         graph.restless().len(),

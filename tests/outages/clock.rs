@@ -60,7 +60,10 @@ async fn work_as_the_clock_moves(fleet: &mut Fleet, clock: &WallClock, rounds: u
     }
     let status = controller.end(Duration::from_secs(15)).await;
     assert!(status.success(), "{status}");
-    println!("{rounds} rounds: {}", fleet.history.seen().summary());
+    println!(
+        "measured: {rounds} rounds: {}",
+        fleet.history.seen().summary()
+    );
 }
 
 /// How far ahead of the test's clock the last delivery was recorded.

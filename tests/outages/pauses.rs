@@ -47,10 +47,13 @@ async fn stop_while_another_works(purpose: &'static str, rounds: u64) {
         fleet.ask(4, 4).await;
         fleet.is_whole().await;
     }
-    println!("{rounds} pauses: {}", fleet.history.seen().summary());
+    println!(
+        "measured: {rounds} pauses: {}",
+        fleet.history.seen().summary()
+    );
     let late = first
         .log_text()
         .matches("no answer from the API server within")
         .count();
-    println!("{late} answers were found after their deadline, or none");
+    println!("measured: {late} answers were found after their deadline, or none");
 }

@@ -131,7 +131,7 @@ async fn restart_within_a_quota(purpose: &'static str, restarts: usize) {
     }
     let most = fleet.history.seen().most_attempts;
     println!(
-        "{restarts} restarts: {most} attempts at most, {}",
+        "measured: {restarts} restarts: {most} attempts at most, {}",
         fleet.history.seen().summary()
     );
     assert!((2..=8).contains(&most), "{most} attempts");

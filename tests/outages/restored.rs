@@ -58,7 +58,7 @@ async fn go_back(purpose: &str, rounds: usize) {
         assert!(controller.lives());
     }
     println!(
-        "after {rounds} restores: {}",
+        "measured: after {rounds} restores: {}",
         fleet.history.seen().summary()
     );
 }

@@ -6,8 +6,8 @@
 //!
 //! What is decided is in [`step`] (the rules of the crate's documentation as code) and [`ledger`]
 //! (what a step does to the status); both are pure. [`run`] has them taken, one request each.
-//! `watching` says what there is to look at. This file queues, and is the only place that logs, counts
-//! and sends Events.
+//! `watching` says what there is to look at. This file queues, and is where runs are logged and
+//! counted, and their Events sent.
 
 mod act;
 pub mod backoff;
@@ -342,11 +342,14 @@ impl Desk {
         self.events.unreadable(reference.clone().into());
     }
 
-    /// Objects that are gone are not looked at again, so what was kept of them goes here.
+    /// Objects that are gone are not looked at again, so what was kept of them goes here, plaintext
+    /// in time.
     async fn forget_gone_ones(&self, stores: &[Store<Guarded>]) -> Infallible {
         loop {
-            tokio::time::sleep(RESYNC).await;
+            tokio::time::sleep(RESYNC.min(self.tools.timing.plaintext())).await;
+            let now = self.now();
             self.slots().retain(|reference, slot| {
+                slot.kept.forget_old_plaintext(now, &self.tools.timing);
                 let known = stores.iter().any(|store| store.get(reference).is_some());
                 if !known && slot.backoff.is_failing() {
                     self.tools.metrics.backoff_objects.dec();

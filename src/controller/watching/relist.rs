@@ -41,7 +41,7 @@ impl Relist {
         store: Store<Guarded>,
         nudges: impl Stream<Item = ()> + Send + 'static,
     ) -> impl Stream<Item = Event<Guarded>> + Send {
-        let state = (self, store.clone(), Box::pin(nudges));
+        let state = (self, store.clone(), Box::pin(nudges.fuse()));
         let lists = stream::unfold(state, |(relist, store, mut nudges)| async {
             tokio::select! {
                 () = sleep(INTERVAL.mul_f64(0.9 + 0.2 * rand::random::<f64>())) => {}
@@ -53,11 +53,9 @@ impl Relist {
             });
             Some((stream::iter(missed), (relist, store, nudges)))
         });
-        lists.flatten().filter_map(move |missed| {
-            std::future::ready(missed.event(&store).inspect(|_| {
-                debug!("the watch has not told of a change to an AccessKey");
-            }))
-        })
+        lists
+            .flatten()
+            .filter_map(move |missed| std::future::ready(missed.event(&store)))
     }
 
     /// Each object that differs is read by itself: what is listed grows old while the pages come.
@@ -73,10 +71,12 @@ impl Relist {
         let mut missed = Vec::new();
         for reference in suspects {
             let before = store.get(&reference).map(|object| version_of(&object));
-            match self.read(&reference).await? {
-                Some(object) => missed.push(Missed::Change(Box::new(object))),
-                None => missed.push(Missed::Deletion(reference, before)),
-            }
+            let now = self.read(&reference).await?;
+            missed.push(Missed {
+                reference,
+                before,
+                now: now.map(Box::new),
+            });
         }
         Ok(missed)
     }
@@ -106,29 +106,32 @@ impl Relist {
 }
 
 /// What the cache did not have when a list was held against it.
-enum Missed {
-    /// This object.
-    Change(Box<Guarded>),
-    /// The end of this one, which the cache had in this version.
-    Deletion(ObjectRef<Guarded>, Option<Option<Version>>),
+struct Missed {
+    reference: ObjectRef<Guarded>,
+    /// The version that the cache had when the object was read; none if it had none.
+    before: Option<Option<Version>>,
+    /// The object, as it was read.
+    now: Option<Box<Guarded>>,
 }
 
 impl Missed {
-    /// None if the watch has told of it, or of more, meanwhile: the cache must not go back.
+    /// None if the watch has told of it, or of more, meanwhile. What has stayed in the cache is as
+    /// the watch left it before the object was read, so that counts, also if its version is lower:
+    /// etcd may have been restored.
     fn event(self, store: &Store<Guarded>) -> Option<Event<Guarded>> {
-        match self {
-            Missed::Change(object) => {
-                let cached = store.get(&reference(object.meta()));
-                let is_newer =
-                    cached.is_none_or(|cached| version_of(&cached) < version_of(&object));
-                is_newer.then_some(Event::Apply(*object))
+        let cached = store.get(&self.reference);
+        let has_stayed = cached.as_ref().map(|cached| version_of(cached)) == self.before;
+        let event = match (self.now, cached) {
+            (Some(now), Some(cached)) if version_of(&cached) < version_of(&now) => {
+                Event::Apply(*now)
             }
-            Missed::Deletion(reference, before) => {
-                let cached = store.get(&reference)?;
-                let same = before == Some(version_of(&cached));
-                same.then(|| Event::Delete(Guarded::clone(&cached)))
-            }
-        }
+            (Some(now), _) if has_stayed => Event::Apply(*now),
+            (None, Some(cached)) if has_stayed => Event::Delete(Guarded::clone(&cached)),
+            _ => return None,
+        };
+        let (namespace, name) = (self.reference.namespace.as_deref(), &*self.reference.name);
+        debug!(namespace, name, "the watch has not told of this change");
+        Some(event)
     }
 }
 
@@ -143,4 +146,59 @@ fn version_of(object: &Guarded) -> Option<Version> {
 fn reference(meta: &ObjectMeta) -> ObjectRef<Guarded> {
     let name = meta.name.as_deref().unwrap_or_default();
     ObjectRef::new(name).within(meta.namespace.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector;
+    use kube::runtime::reflector::store::Writer;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_missed_is_told_unless_the_watch_was_quicker() {
+        // The version in the cache when the object was read and when this is told, the version that
+        // was read, and the version that is told; none where there is no object.
+        let rows = [
+            (Some(5), Some(5), Some(7), Some(Some(7))),
+            (None, None, Some(7), Some(Some(7))),
+            (Some(5), Some(5), None, Some(None)),
+            // Restored.
+            (Some(9), Some(9), Some(7), Some(Some(7))),
+            // The watch has told of it, of more, or of its end.
+            (Some(5), Some(7), Some(7), None),
+            (Some(5), Some(8), Some(7), None),
+            (Some(5), None, Some(7), None),
+            (Some(5), Some(8), None, None),
+            (None, Some(8), None, None),
+            // Of less.
+            (Some(5), Some(6), Some(7), Some(Some(7))),
+        ];
+        for row @ (before, cached, read, told) in rows {
+            let (store, mut writer): (_, Writer<Guarded>) = reflector::store();
+            if let Some(version) = cached {
+                writer.apply_watcher_event(&Event::Apply(object(version)));
+            }
+            let missed = Missed {
+                reference: reference(object(1).meta()),
+                before: before.map(|version| version_of(&object(version))),
+                now: read.map(|version| Box::new(object(version))),
+            };
+            let event = missed.event(&store).map(|event| match event {
+                Event::Apply(object) => version_of(&object).map(|version| version.0),
+                _ => None,
+            });
+            assert_eq!(event, told, "{row:?}");
+        }
+    }
+
+    fn object(version: u64) -> Guarded {
+        let object = json!({
+            "apiVersion": "keyward.dev/v1alpha1", "kind": "AccessKey",
+            "metadata": { "namespace": "plant", "name": "pump", "resourceVersion": version.to_string() },
+            "spec": { "restrictions": { "allDevices": true } },
+        });
+        serde_json::from_value(object).expect("an AccessKey")
+    }
 }

@@ -118,6 +118,24 @@ pub enum Publish {
     Unclear,
 }
 
+/// Tells the mark of one confirm from that of another: a status that was lost counts its revisions
+/// anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Mark {
+    revision: u32,
+    accepted: Option<AttemptId>,
+}
+
+impl Mark {
+    fn of(ledger: &Ledger) -> Option<Mark> {
+        ledger.unsettled.as_ref()?;
+        Some(Mark {
+            revision: ledger.revision,
+            accepted: ledger.accepted.last().map(|accepted| accepted.attempt),
+        })
+    }
+}
+
 /// What a process remembers of one AccessKey between runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Memory {
@@ -128,7 +146,7 @@ pub struct Memory {
     pub(super) behind_since: Option<Moment>,
     pub(super) object: Option<(Uid, Moment)>,
     attempts: Vec<(AttemptId, Moment)>,
-    mark: Option<(u32, Moment)>,
+    mark: Option<(Mark, Moment)>,
 }
 
 impl Memory {
@@ -155,13 +173,9 @@ impl Memory {
         {
             self.held = None;
         }
-        let revision = view
-            .ledger
-            .unsettled
-            .is_some()
-            .then_some(view.ledger.revision);
-        if self.mark.map(|(known, _)| known) != revision {
-            self.mark = revision.map(|revision| (revision, now));
+        let mark = Mark::of(&view.ledger);
+        if self.mark.map(|(known, _)| known) != mark {
+            self.mark = mark.map(|mark| (mark, now));
         }
     }
 

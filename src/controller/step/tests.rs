@@ -322,6 +322,17 @@ fn a_mark_alone_shows_nowhere_and_wakes_after_the_grace() {
 }
 
 #[test]
+fn the_mark_of_another_issue_of_the_same_revision_is_a_new_one() {
+    let marked = view(1).accepting(1, 1).unsettled(&[2]);
+    let memory = Walk::from(marked).observed.memory;
+    let again = view(1).accepting(1, 3).unsettled(&[4]);
+    let later = Moment::default() + GRACE;
+    let seen = Observed::cached(again, memory, later);
+    let timing = Timing::with_grace(GRACE);
+    assert_eq!(seen.until_sweep(later, &timing), Some(GRACE));
+}
+
+#[test]
 fn a_sweep_deletes_only_what_it_looks_for() {
     let marked = || view(1).accepting(1, 1).unsettled(&[2]);
     let rows = [

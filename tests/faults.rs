@@ -87,8 +87,11 @@ single_faults! {
 async fn some_pairs_of_faults() {
     let field = Field::new().await;
     let pairs = pairs(&field, Workload::Create).await;
-    let seed = rand::random();
-    println!("pairs: {} of them, chosen by seed {seed}", pairs.len());
+    let seed = chance::seed();
+    println!(
+        "pairs: {} of them, chosen by KEYWARD_SEED={seed}",
+        pairs.len()
+    );
     let mut random = StdRng::seed_from_u64(seed);
     let some = pairs.sample(&mut random, 300).cloned().collect();
     judge("some pairs of faults", &all(&field, some).await);

@@ -9,7 +9,7 @@ use super::field::{Field, PLACES};
 use super::plan::Line;
 use super::run::Outcome;
 use super::support::canary;
-use super::support::fault::{At, Fault, Planned, WatchFault};
+use super::support::fault::{AT_BEGIN, At, Fault, Planned, WatchFault};
 use super::workload::Workload;
 
 /// Does these runs, so many at once, and says how they went, in their order.
@@ -32,7 +32,28 @@ pub async fn singles(field: &Arc<Field>, workload: Workload, seed: u64) -> Vec<O
         seed,
         faults: vec![fault],
     });
-    all(field, lines.collect()).await
+    let outcomes = all(field, lines.collect()).await;
+    if seed == 0 && workload.controllers() == 1 {
+        they_happened(&outcomes);
+    }
+    outcomes
+}
+
+/// What is planned at places that were reached without it must happen, nearly always: what comes
+/// after an Event or a restart of a watch is a matter of chance.
+fn they_happened(outcomes: &[Outcome]) {
+    let happened = outcomes.iter().filter(|outcome| outcome.fired > 0);
+    let happened: Vec<At> = happened.map(|outcome| outcome.line.faults[0].at).collect();
+    let share = 100 * happened.len() / outcomes.len();
+    assert!(share >= 95, "only {share} of 100 faults happened");
+    for fault in Fault::ALL {
+        let found = |at: &At| matches!(at, At::Request(_, other) if *other == fault);
+        assert!(happened.iter().any(found), "{fault} never happened");
+    }
+    for fault in WatchFault::ALL {
+        let found = |at: &At| matches!(at, At::Watch(_, other) if *other == fault);
+        assert!(happened.iter().any(found), "{fault} never happened");
+    }
 }
 
 /// Every single fault of a workload. Which controller does what is a matter of chance, so the places
@@ -53,17 +74,22 @@ async fn places(field: &Arc<Field>, workload: Workload, seed: u64) -> Vec<Planne
                 .map(|outcome| outcome.counts[controller][kind]);
             counts.max().unwrap_or_default()
         };
-        let all = faults_at(most(0), most(1), most(2));
+        let all = faults_at([0, 1, 2, 3].map(most));
         faults.extend(all.into_iter().map(|at| Planned { controller, at }));
     }
     faults
 }
 
-fn faults_at(requests: u32, about_events: u32, watched: u32) -> Vec<At> {
+fn faults_at([requests, about_events, begun, watched]: [u32; 4]) -> Vec<At> {
     let at_requests = (1..=requests).flat_map(|n| Fault::ALL.map(|fault| At::Request(n, fault)));
     let at_events = (1..=about_events).flat_map(|n| Fault::ALL.map(|fault| At::Event(n, fault)));
+    let at_begins = (1..=begun).flat_map(|n| AT_BEGIN.map(|fault| At::Begin(n, fault)));
     let watch = (1..=watched).flat_map(|n| WatchFault::ALL.map(|fault| At::Watch(n, fault)));
-    at_requests.chain(at_events).chain(watch).collect()
+    at_requests
+        .chain(at_events)
+        .chain(at_begins)
+        .chain(watch)
+        .collect()
 }
 
 /// Every ordered pair of faults on one workload: the second is at a place that the run with the
@@ -76,12 +102,13 @@ pub async fn pairs(field: &Arc<Field>, workload: Workload) -> Vec<Line> {
 
 fn seconds(single: &Outcome) -> Vec<Line> {
     let first = single.line.faults[0];
-    let [requests, _, watched] = single.counts_done[first.controller];
+    let [requests, _, _, watched] = single.counts_done[first.controller];
     let (request, event) = match first.at {
         At::Request(n, _) => (n + 1, 1),
         At::Watch(n, _) => (1, n + 1),
-        // What becomes of Events changes nothing that could go wrong a second time.
-        At::Event(..) => return Vec::new(),
+        // What becomes of Events changes nothing that could go wrong a second time, and a watch that
+        // does not begin is one that ends at once.
+        At::Event(..) | At::Begin(..) => return Vec::new(),
     };
     let requests = (request..=requests).flat_map(|n| Fault::ALL.map(|fault| At::Request(n, fault)));
     let watch = (event..=watched).flat_map(|n| WatchFault::ALL.map(|fault| At::Watch(n, fault)));

@@ -13,7 +13,7 @@ use super::campaign::{all, judge};
 use super::field::Field;
 use super::plan::Line;
 use super::run::Outcome;
-use super::support::fault::{At, Fault, Planned, WatchFault};
+use super::support::fault::{AT_BEGIN, At, Fault, Planned, WatchFault};
 use super::workload::Workload;
 
 /// As many attempts to make a run smaller.
@@ -22,9 +22,11 @@ const SHRINKS: usize = 60;
 /// Does as many runs.
 pub async fn campaign(runs: usize) {
     let field = Field::new().await;
-    let seed: [u8; 32] = rand::random();
-    println!("faults by chance: seed {seed:?}");
-    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let seed = seed();
+    println!("faults by chance: KEYWARD_SEED={seed}");
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
     let lines = lines();
     let mut trees = Vec::new();
@@ -43,6 +45,14 @@ pub async fn campaign(runs: usize) {
         );
     }
     judge("faults by chance", &outcomes);
+}
+
+/// That of an earlier campaign, or a new one.
+pub fn seed() -> u64 {
+    match std::env::var("KEYWARD_SEED") {
+        Ok(seed) => seed.parse().expect("KEYWARD_SEED is a number"),
+        Err(_) => rand::random(),
+    }
 }
 
 async fn shrink(
@@ -89,6 +99,7 @@ fn faults() -> impl Strategy<Value = Planned> {
     let at = prop_oneof![
         8 => (1..20_u32, select(Fault::ALL.to_vec())).prop_map(|(n, fault)| At::Request(n, fault)),
         1 => (1..3_u32, select(Fault::ALL.to_vec())).prop_map(|(n, fault)| At::Event(n, fault)),
+        1 => (1..5_u32, select(AT_BEGIN.to_vec())).prop_map(|(n, fault)| At::Begin(n, fault)),
         3 => (1..12_u32, select(WatchFault::ALL.to_vec())).prop_map(|(n, fault)| At::Watch(n, fault)),
     ];
     (0..2_usize, at).prop_map(|(controller, at)| Planned { controller, at })

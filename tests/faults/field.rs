@@ -43,7 +43,7 @@ impl Field {
     pub async fn new() -> Arc<Field> {
         canary::search_as_it_is_written();
         let admin = cluster::admin().await;
-        let recorder = Recorder::start(&admin);
+        let recorder = Recorder::start(&admin).await;
         let places = join_all((0..PLACES).map(|_| Place::new(&recorder))).await;
         Arc::new(Field {
             controller: cluster::controller().await,

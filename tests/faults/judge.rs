@@ -1,5 +1,6 @@
 //! What has to hold of everything that a run left in the API server, from outside: the invariants
-//! I1 to I12, but for I8 and I9, which take a controller that runs.
+//! I1 to I7, I10 and I11. I8 and I9 take a controller that runs, and I12 is about gateways: that
+//! what cannot be read admits nobody is shown elsewhere.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -39,6 +40,7 @@ pub fn judge(case: &Case<'_>) -> Vec<String> {
     let mut bench = Bench {
         case,
         names: BTreeMap::new(),
+        uids: BTreeMap::new(),
         records: BTreeMap::new(),
         attempts: BTreeSet::new(),
         found: Vec::new(),
@@ -54,6 +56,8 @@ struct Bench<'a> {
     case: &'a Case<'a>,
     /// What is there now, by name.
     names: BTreeMap<String, Scene>,
+    /// The uids that the AccessKeys of a name had.
+    uids: BTreeMap<String, BTreeSet<String>>,
     /// What was seen of each AccessKey, by its uid.
     records: BTreeMap<String, Record>,
     /// All verifiers that were ever committed to.
@@ -107,11 +111,15 @@ impl Bench<'_> {
     fn hear_key(&mut self, name: &str, key: &AccessKey) {
         let text = serde_json::to_string(key).expect("JSON");
         self.unless(!looks_like_a_secret(&text), "I7", name, "holds plaintext");
-        let Some(status) = &key.status else { return };
-        let record = self
-            .records
-            .entry(key.uid().unwrap_or_default())
-            .or_default();
+        let uid = key.uid().unwrap_or_default();
+        let uids = self.uids.entry(name.to_owned()).or_default();
+        uids.insert(uid.clone());
+        let Some(status) = &key.status else {
+            let is_new = !self.records.contains_key(&uid);
+            self.unless(is_new, "I5", name, "lost its status");
+            return;
+        };
+        let record = self.records.entry(uid).or_default();
         let before = record.clone();
         record.key.clone_from(&status.key);
         record.last.clone_from(&status.verifiers);
@@ -143,15 +151,22 @@ impl Bench<'_> {
             let retired = stays || self.may_go(key, known);
             self.unless(retired, "I5", name, "lost an accepted verifier");
         }
-        let stalled = status.conditions.iter().any(|c| c.type_ == "Stalled");
-        let rightly = !stalled || self.case.refusals > 0;
+        let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled");
+        let rightly = stalled.is_none_or(|stalled| {
+            let said = ["AdmissionRefused", "InvalidSpec"].contains(&stalled.reason.as_str());
+            said && self.case.refusals > 0
+        });
         self.unless(rightly, "I9", name, "calls a person");
     }
 
-    /// By the end of its time, or at once by an overlap of nothing.
+    /// By the end of its time, or at once by an overlap of nothing, for a newer one.
     fn may_go(&self, key: &AccessKey, known: &AcceptedVerifier) -> bool {
         let over = known.valid_until.as_ref();
-        over.is_some_and(|until| until.0 <= self.case.end) || key.spec.rotation.overlap.0.is_zero()
+        let status = key.status.iter().flat_map(|status| &status.verifiers);
+        let is_followed = status.into_iter().any(|now| now.revision > known.revision);
+        is_followed
+            && (over.is_some_and(|until| until.0 <= self.case.end)
+                || key.spec.rotation.overlap.0.is_zero())
     }
 
     fn hear_secret(&mut self, name: &str, scene: &Scene, secret: &Stored) {
@@ -167,7 +182,11 @@ impl Bench<'_> {
         let Some(old) = &scene.secret else { return };
         self.unless(old.owner == secret.owner, "I4", name, "has another owner");
         let status = scene.key.as_ref().and_then(|key| key.status.as_ref());
-        let rotates = status.is_some_and(|status| status.issuance.is_some());
+        let rotates = status.is_some_and(|status| {
+            let mut verifiers = status.verifiers.iter();
+            let old = verifiers.any(|known| accepts(&known.verifier, &old.plaintext));
+            old && status.issuance.is_some()
+        });
         self.unless(rotates, "P2", name, "was replaced without a rotation");
     }
 
@@ -188,29 +207,30 @@ impl Bench<'_> {
         }
     }
 
-    /// Invariants I6, I10 and I12: what a gateway would decide by this version.
+    /// Invariants I6 and I10: what a gateway would decide by this version, at the begin and at the end
+    /// of the run.
     fn is_decided_rightly(&mut self, name: &str, key: &AccessKey, scene: &Scene) {
         let record = KeyRecord::of(key).ok().flatten();
-        for secret in &scene.secrets {
+        for (secret, now) in scene
+            .secrets
+            .iter()
+            .flat_map(|secret| [(secret, self.case.start), (secret, self.case.end)])
+        {
             let presented = Presented {
                 device_id: "pump",
                 secret: &secret.plaintext,
             };
-            let decision = decide(
-                record.as_ref(),
-                None,
-                &presented,
-                self.case.start,
-                |known, _| accepts(known.verifier.as_str(), &secret.plaintext),
-            );
+            let decision = decide(record.as_ref(), None, &presented, now, |known, _| {
+                accepts(known.verifier.as_str(), &secret.plaintext)
+            });
             let allowed = matches!(decision, Decision::Allow(_));
-            let right = self.is_to_be_allowed(key, secret);
+            let right = self.is_to_be_allowed(key, secret, now);
             let what = format!("decides {decision:?} where {right} is right");
             self.unless(allowed == right, "I6", name, &what);
         }
     }
 
-    fn is_to_be_allowed(&self, key: &AccessKey, secret: &Stored) -> bool {
+    fn is_to_be_allowed(&self, key: &AccessKey, secret: &Stored, now: Timestamp) -> bool {
         let restrictions = &key.spec.restrictions;
         let admits = restrictions.all_devices == Some(true)
             || restrictions
@@ -221,7 +241,7 @@ impl Bench<'_> {
         let status = key.status.clone().unwrap_or_default();
         let valid = |known: &&AcceptedVerifier| {
             let until = known.valid_until.as_ref();
-            until.is_none_or(|until| until.0 > self.case.start)
+            until.is_none_or(|until| until.0 > now)
         };
         let mut verifiers = status.verifiers.iter().filter(valid);
         let own = secret.owner == key.uid() || self.case.workload == Workload::Restore;
@@ -270,50 +290,58 @@ impl Bench<'_> {
         }
     }
 
-    /// Invariants I4 and I11: no Secret is replaced or deleted but by its uid and version, and only
-    /// if it is ours; an Event for each secret that was accepted, at most.
+    /// Invariants I4, I7 and I11: no Secret is replaced or deleted but by its uid and version, and
+    /// only if it is ours; plaintext is sent in Secrets only; an Event for each secret that was
+    /// accepted, at most.
     fn asked_rightly(&mut self) {
         let mut events = 0;
         for asked in &self.case.asked {
             events += usize::from(asked.is_about_event() && asked.method == Method::POST);
-            let writes = [Method::PUT, Method::DELETE].contains(&asked.method);
-            if !writes || !asked.path.contains("/secrets/") {
-                continue;
+            if !asked.path.contains("/secrets") {
+                let text = String::from_utf8_lossy(&asked.body);
+                let holds = looks_like_a_secret(&text) || looks_like_a_secret(&asked.path);
+                self.unless(!holds, "I7", &asked.path, "was sent plaintext");
+            } else if [Method::PUT, Method::DELETE].contains(&asked.method) {
+                self.is_asked_of_ours(asked);
             }
-            let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
-            let at = match asked.method {
-                Method::PUT => &body["metadata"],
-                _ => &body["preconditions"],
-            };
-            let exact = at["uid"].is_string() && at["resourceVersion"].is_string();
-            self.unless(
-                exact,
-                "I4",
-                &asked.path,
-                "is written without a precondition",
-            );
-            let ours = self.is_ours(&at["uid"], &at["resourceVersion"]);
-            self.unless(ours, "I4", &asked.path, "is written, and is not ours");
         }
-        let accepted: usize = self
-            .records
-            .values()
-            .map(|record| record.accepted.len())
-            .sum();
+        let accepted = self.records.values().map(|record| record.accepted.len());
+        let accepted: usize = accepted.sum();
         let restored = self.case.workload == Workload::Restore;
         let enough = restored || events <= accepted + self.case.refusals;
         let what = format!("{events} Events about {accepted} secrets");
         self.unless(enough, "I11", "an AccessKey", &what);
     }
 
-    fn is_ours(&self, uid: &Value, version: &Value) -> bool {
-        let secrets = self.names.values().flat_map(|scene| &scene.secrets);
-        let mut meant = secrets
-            .filter(|secret| *uid == secret.uid.as_str() && *version == secret.version.as_str());
-        meant.all(|secret| {
+    fn is_asked_of_ours(&mut self, asked: &Asked) {
+        let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+        let at = match asked.method {
+            Method::PUT => &body["metadata"],
+            _ => &body["preconditions"],
+        };
+        let (Some(uid), Some(version)) = (at["uid"].as_str(), at["resourceVersion"].as_str())
+        else {
+            self.unless(
+                false,
+                "I4",
+                &asked.path,
+                "is written without a precondition",
+            );
+            return;
+        };
+        let mut name = asked
+            .path
+            .split(['/', '?'])
+            .skip_while(|part| *part != "secrets");
+        let name = name.nth(1).unwrap_or_default();
+        let uids = self.uids.get(name).cloned().unwrap_or_default();
+        let secrets = self.names.get(name).into_iter();
+        let ours = secrets.flat_map(|scene| &scene.secrets).any(|secret| {
             let owner = secret.owner.as_ref();
-            owner.is_some_and(|owner| self.records.contains_key(owner))
-        })
+            (&*secret.uid, &*secret.version) == (uid, version)
+                && owner.is_some_and(|owner| uids.contains(owner))
+        });
+        self.unless(ours, "I4", &asked.path, "is written, and is not ours");
     }
 
     fn unless(&mut self, holds: bool, invariant: &str, name: &str, what: &str) {

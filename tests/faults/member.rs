@@ -79,6 +79,11 @@ impl Member {
         self.running = Running::start(&self.proxy, &self.namespace, &self.clock);
     }
 
+    /// Stops it for good.
+    pub fn stop(&self) {
+        self.running.task.abort();
+    }
+
     /// Has it something done at once, if it listens.
     pub fn nudge(&self, nudge: Nudge) {
         self.running.nudges.send(nudge).ok();

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::support::fault::{At, Fault, Planned, WatchFault};
+use super::support::fault::{AT_BEGIN, At, Fault, Planned, WatchFault};
 use super::support::proxy::{Asked, Rules};
 use super::workload::Workload;
 
@@ -54,8 +54,10 @@ struct Counts {
     faults: Vec<At>,
     requests: AtomicU32,
     about_events: AtomicU32,
+    begun: AtomicU32,
     watched: AtomicU32,
     fired: AtomicU64,
+    misled: AtomicU64,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -68,8 +70,10 @@ impl Schedule {
             faults: own.map(|fault| fault.at).collect(),
             requests: AtomicU32::new(0),
             about_events: AtomicU32::new(0),
+            begun: AtomicU32::new(0),
             watched: AtomicU32::new(0),
             fired: AtomicU64::new(0),
+            misled: AtomicU64::new(0),
             asked: Mutex::default(),
         }))
     }
@@ -79,11 +83,23 @@ impl Schedule {
         self.0.fired.load(Ordering::SeqCst)
     }
 
-    /// How many requests there were, how many about Events, and how many events watches delivered.
-    pub fn counts(&self) -> [u32; 3] {
+    /// How many faults have happened to the events of watches: what these have lost is not known
+    /// before the next list.
+    pub fn misled(&self) -> u64 {
+        self.0.misled.load(Ordering::SeqCst)
+    }
+
+    /// How many requests there were, how many about Events, how many that began watches, and how
+    /// many events these delivered.
+    pub fn counts(&self) -> [u32; 4] {
         let counts = &self.0;
-        [&counts.requests, &counts.about_events, &counts.watched]
-            .map(|count| count.load(Ordering::SeqCst))
+        [
+            &counts.requests,
+            &counts.about_events,
+            &counts.begun,
+            &counts.watched,
+        ]
+        .map(|count| count.load(Ordering::SeqCst))
     }
 
     /// What was asked for, but for watches.
@@ -102,7 +118,11 @@ impl Schedule {
 impl Rules for Schedule {
     fn request(&self, asked: &Asked) -> Option<Fault> {
         if asked.is_watch() {
-            return None;
+            let count = self.0.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            return self.due(|at| match at {
+                At::Begin(n, fault) if *n == count => Some(*fault),
+                _ => None,
+            });
         }
         let log = self.0.asked.lock();
         log.unwrap_or_else(PoisonError::into_inner)
@@ -127,6 +147,7 @@ impl Rules for Schedule {
             At::Watch(n, fault) if *n == count => Some(*fault),
             _ => None,
         })
+        .inspect(|_| _ = self.0.misled.fetch_add(1, Ordering::SeqCst))
     }
 }
 
@@ -135,8 +156,9 @@ fn every_fault_is_read_as_it_is_written() {
     for workload in Workload::ALL {
         let requests = Fault::ALL.map(|fault| At::Request(3, fault));
         let events = Fault::ALL.map(|fault| At::Event(1, fault));
+        let begins = AT_BEGIN.map(|fault| At::Begin(2, fault));
         let watch = WatchFault::ALL.map(|fault| At::Watch(12, fault));
-        let all = [&requests[..], &events[..], &watch[..]].concat();
+        let all = [&requests[..], &events[..], &begins[..], &watch[..]].concat();
         let faults = all.into_iter().enumerate().map(|(i, at)| Planned {
             controller: i % 2,
             at,

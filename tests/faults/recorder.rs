@@ -57,12 +57,14 @@ pub struct Recorder {
 #[derive(Default)]
 struct Seen {
     versions: HashMap<String, Vec<Version>>,
+    /// How many of the two kinds.
+    listed: u32,
     gaps: u32,
 }
 
 impl Recorder {
     /// Records what happens in all namespaces.
-    pub fn start(admin: &Client) -> Recorder {
+    pub async fn start(admin: &Client) -> Recorder {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let changes = watch::Sender::default();
         let keys: Api<AccessKey> = Api::all(admin.clone());
@@ -88,11 +90,14 @@ impl Recorder {
                 },
             ),
         ];
-        Recorder {
+        let recorder = Recorder {
             seen,
             changes,
             tasks,
-        }
+        };
+        let is_listed = recorder.until(|recorder| recorder.seen().listed == 2).await;
+        assert!(is_listed, "all is listed");
+        recorder
     }
 
     /// Records this namespace from now on.
@@ -203,7 +208,10 @@ where
                 Ok(Event::Delete(object)) => lock(&seen).saw(object, false, what),
                 // What happened before a list and after the watch before it was not seen.
                 Ok(Event::Init) if is_listed => lock(&seen).gaps += 1,
-                Ok(Event::InitDone) => is_listed = true,
+                Ok(Event::InitDone) => {
+                    lock(&seen).listed += u32::from(!is_listed);
+                    is_listed = true;
+                }
                 // A watch that cannot start goes on where the one before it ended.
                 Ok(Event::Init | Event::InitApply(_)) | Err(_) => {}
             }

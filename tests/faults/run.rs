@@ -58,10 +58,11 @@ pub struct Outcome {
     pub asked: Vec<String>,
     /// How many faults have happened.
     pub fired: u64,
-    /// Of each controller: its requests, those about Events, and the events of its watches.
-    pub counts: Vec<[u32; 3]>,
+    /// Of each controller: its requests, those about Events, those that began watches, and the
+    /// events that these delivered.
+    pub counts: Vec<[u32; 4]>,
     /// The same, when all was done for the first time.
-    pub counts_done: Vec<[u32; 3]>,
+    pub counts_done: Vec<[u32; 4]>,
 }
 
 /// What users still have to do.
@@ -86,9 +87,11 @@ pub struct Run<'a> {
     pub(super) wanted: BTreeMap<String, Option<(String, i64)>>,
     /// Secrets that users took.
     pub(super) taken: BTreeSet<String>,
-    counts_done: Vec<[u32; 3]>,
+    counts_done: Vec<[u32; 4]>,
     /// Faults that were seen to happen.
     fired: u64,
+    /// Faults of watches that a list has made good.
+    made_good: u64,
     /// For how long nothing has gone wrong.
     calm: Duration,
     /// Since when a request is late.
@@ -118,6 +121,7 @@ impl<'a> Run<'a> {
             taken: BTreeSet::new(),
             counts_done: Vec::new(),
             fired: 0,
+            made_good: 0,
             calm: Duration::ZERO,
             late: None,
         };
@@ -133,7 +137,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn counts(&self) -> Vec<[u32; 3]> {
+    fn counts(&self) -> Vec<[u32; 4]> {
         let members = self.members.iter();
         members.map(|member| member.schedule.counts()).collect()
     }
@@ -223,8 +227,14 @@ impl<'a> Run<'a> {
             if self.calm >= SILENCE {
                 member.proxy.abandon_silent_watches();
             }
-            if self.calm >= RELIST && before < RELIST {
-                member.nudge(Nudge::Relist);
+        }
+        if self.calm >= RELIST && before < RELIST {
+            self.nudge(Nudge::Relist);
+            let misled = self.members.iter();
+            let misled = misled.map(|member| member.schedule.misled()).sum();
+            // What a watch has lost goes on to be wrong until now.
+            if misled > self.made_good {
+                (self.made_good, self.calm) = (misled, Duration::ZERO);
             }
         }
     }
@@ -442,6 +452,7 @@ impl<'a> Run<'a> {
     /// Stops the controllers, and holds what was recorded against the invariants.
     async fn end(&mut self, start: Timestamp) -> Vec<String> {
         for member in &self.members {
+            member.stop();
             member.proxy.release().await;
         }
         let asked = self.members.iter();

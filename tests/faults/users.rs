@@ -78,8 +78,9 @@ impl Run<'_> {
     /// The Secret is not restored: it counts as consumed.
     async fn restore(&mut self, name: &str) {
         let saved = self.keys().get(name).await.expect("the admin may").status;
-        self.delete(name).await;
+        // Before the garbage collector does.
         self.take_secret(name).await;
+        self.delete(name).await;
         let labels = json!({ "velero.io/restore-name": "backup" });
         self.create(name, json!({ "name": name, "labels": labels }))
             .await;

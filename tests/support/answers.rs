@@ -52,6 +52,7 @@ pub(super) fn status(code: u16, asked: &Asked) -> Response<Body> {
         404 => "NotFound",
         409 if asked.method == Method::POST => "AlreadyExists",
         409 => "Conflict",
+        410 => "Expired",
         422 => "Invalid",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",

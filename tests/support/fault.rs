@@ -124,6 +124,24 @@ impl Fault {
     ];
 }
 
+/// What may happen to a request that begins a watch: those of [`Fault::ALL`] after which there is
+/// none, and 410 Gone.
+pub const AT_BEGIN: [Fault; 13] = [
+    Fault::Drop,
+    Fault::Reset,
+    Fault::Refuse(401),
+    Fault::Refuse(403),
+    Fault::Refuse(404),
+    Fault::Refuse(410),
+    Fault::Refuse(429),
+    Fault::Refuse(500),
+    Fault::Refuse(503),
+    Fault::Refuse(504),
+    Fault::Page(404),
+    Fault::Page(502),
+    Fault::KillBefore,
+];
+
 impl WatchFault {
     /// All of them.
     pub const ALL: [WatchFault; 12] = [
@@ -158,6 +176,8 @@ pub enum At {
     Request(u32, Fault),
     /// At the n-th request about an Event: `ae1:500`.
     Event(u32, Fault),
+    /// At the n-th beginning of a watch: `as1:503`.
+    Begin(u32, Fault),
     /// At the n-th event that a watch delivers: `aw2:lose`.
     Watch(u32, WatchFault),
 }
@@ -219,6 +239,7 @@ impl Display for Planned {
         match self.at {
             At::Request(n, fault) => write!(f, "{n}:{fault}"),
             At::Event(n, fault) => write!(f, "e{n}:{fault}"),
+            At::Begin(n, fault) => write!(f, "s{n}:{fault}"),
             At::Watch(n, fault) => write!(f, "w{n}:{fault}"),
         }
     }
@@ -241,6 +262,11 @@ impl FromStr for Planned {
             At::Event(
                 number(digits)?,
                 named(&Fault::ALL, name).ok_or_else(unreadable)?,
+            )
+        } else if let Some(digits) = place.strip_prefix('s') {
+            At::Begin(
+                number(digits)?,
+                named(&AT_BEGIN, name).ok_or_else(unreadable)?,
             )
         } else if let Some(digits) = place.strip_prefix('w') {
             At::Watch(

@@ -87,8 +87,12 @@ impl Instance {
     pub async fn kill(&self, server: &str) {
         let file = self.place.join("pids").join(server);
         let text = fs::read_to_string(file).expect("a server's pid");
-        let pid = text.split(' ').next().and_then(|pid| pid.parse().ok());
-        let group = pid.and_then(Pid::from_raw).expect("a pid");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [pid, _, tick] = words[..] else {
+            panic!("a pid, a boot and a tick: {text}");
+        };
+        let group = pid.parse().ok().and_then(Pid::from_raw).expect("a pid");
+        assert_eq!(started_at(group).as_deref(), Some(tick), "{server} runs");
         kill_process_group(group, Signal::KILL).expect("it is killed");
         while lives(group) {
             sleep(Duration::from_millis(1)).await;
@@ -147,13 +151,19 @@ impl Drop for Instance {
 
 /// A zombie does not: it may stay where process 1 does not reap.
 fn lives(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    let state = stat
-        .ok()
-        .and_then(|stat| Some(stat.rsplit_once(") ")?.1.chars().next()));
-    state
-        .flatten()
-        .is_some_and(|state| state != 'Z' && state != 'X')
+    fields(pid).is_some_and(|fields| !["Z", "X"].contains(&fields[0].as_str()))
+}
+
+/// The tick at which it started, which tells it from an earlier one of its number.
+fn started_at(pid: Pid) -> Option<String> {
+    fields(pid)?.get(19).cloned()
+}
+
+/// What `/proc` says of it, from its state on.
+fn fields(pid: Pid) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
 fn says_ready(output: ChildStdout) -> bool {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use keyward::controller;
 use kube::Client;
 use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -307,9 +307,10 @@ impl Process {
 
     /// What kills it, whenever that may be.
     pub fn killer(&self) -> impl FnOnce() + Send + 'static {
-        let id = i32::try_from(self.child.id()).expect("an id");
-        let id = Pid::from_raw(id).expect("an id");
-        move || kill_process(id, Signal::KILL).expect("it is there")
+        // Means this process for ever, unlike its number.
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty());
+        let process = process.expect("a process");
+        move || _ = pidfd_send_signal(process, Signal::KILL)
     }
 
     /// Waits for its end, after something else has killed it.

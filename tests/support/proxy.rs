@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -79,15 +79,20 @@ pub struct Proxy {
     task: JoinHandle<()>,
 }
 
-type Killer = Box<dyn FnOnce() + Send>;
+/// Whom faults kill.
+#[derive(Default)]
+struct Victim {
+    kill: Option<Box<dyn FnOnce() + Send>>,
+    /// At the next request, or after a moment.
+    soon: bool,
+}
 
 /// What all its connections share.
 pub(super) struct Shared {
     client: Client,
     rules: Box<dyn Rules>,
     late: Mutex<Vec<(Later, Asked)>>,
-    victim: Mutex<Option<Killer>>,
-    is_to_die: AtomicBool,
+    victim: Mutex<Victim>,
     /// How many requests have come, those about Events and the beginnings of watches apart.
     pub(super) requests: watch::Sender<u64>,
     /// How often what is held was released.
@@ -107,7 +112,6 @@ impl Proxy {
             rules: Box::new(rules),
             late: Mutex::default(),
             victim: Mutex::default(),
-            is_to_die: AtomicBool::new(false),
             requests: watch::Sender::default(),
             releases: watch::Sender::default(),
             abandons: watch::Sender::default(),
@@ -137,17 +141,20 @@ impl Proxy {
 
     /// How a fault kills; once, until there is somebody else to be killed.
     pub fn set_victim(&self, kill: impl FnOnce() + Send + 'static) {
-        *lock(&self.shared.victim) = Some(Box::new(kill));
+        *lock(&self.shared.victim) = Victim {
+            kill: Some(Box::new(kill)),
+            soon: false,
+        };
     }
 
     /// Is there nobody left to be killed?
     pub fn has_killed(&self) -> bool {
-        lock(&self.shared.victim).is_none()
+        lock(&self.shared.victim).kill.is_none()
     }
 
     /// Has the answer been given after which it kills?
     pub fn is_about_to_kill(&self) -> bool {
-        self.shared.is_to_die.load(Ordering::SeqCst)
+        lock(&self.shared.victim).soon
     }
 
     /// How many requests have come so far, those about Events and the beginnings of watches apart.
@@ -226,8 +233,7 @@ impl Shared {
             return cut();
         };
         let asked = asked(parts, body);
-        if self.is_to_die.load(Ordering::SeqCst) {
-            self.kill();
+        if self.kill_if_due() {
             return cut();
         }
         if !asked.is_watch() && !asked.is_about_event() {
@@ -351,27 +357,41 @@ impl Shared {
     fn count_down(&self) {
         for (later, _) in lock(&self.late).iter_mut() {
             if let Later::After(requests) = later {
-                *requests -= 1;
+                *requests = requests.saturating_sub(1);
             }
         }
     }
 
     fn kill(&self) {
-        let victim = lock(&self.victim).take();
-        if let Some(victim) = victim {
-            victim();
-        }
-        self.is_to_die.store(false, Ordering::SeqCst);
+        lock(&self.victim).die();
     }
 
     /// At its next request, which is lost, or after a moment without one.
     fn kill_soon(self: &Arc<Self>) {
-        self.is_to_die.store(true, Ordering::SeqCst);
+        lock(&self.victim).soon = true;
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             sleep(Duration::from_millis(20)).await;
-            shared.kill();
+            shared.kill_if_due();
         });
+    }
+
+    fn kill_if_due(&self) -> bool {
+        let mut victim = lock(&self.victim);
+        let is_due = victim.soon;
+        if is_due {
+            victim.die();
+        }
+        is_due
+    }
+}
+
+impl Victim {
+    fn die(&mut self) {
+        self.soon = false;
+        if let Some(kill) = self.kill.take() {
+            kill();
+        }
     }
 }
 

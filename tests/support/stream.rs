@@ -86,6 +86,7 @@ impl Delivery {
                 self.give(line);
             }
             WatchFault::Reorder => {
+                self.releases.mark_unchanged();
                 let next = tokio::select! {
                     next = self.lines.next() => next,
                     _ = self.releases.changed() => None,
@@ -115,7 +116,10 @@ impl Delivery {
                 self.give(first);
             }
             WatchFault::Silence => {
+                self.abandons.mark_unchanged();
                 self.abandons.changed().await.ok();
+                // Who gives up a watch sees no end of it, but an error of his own.
+                self.to.send(Err(io::ErrorKind::TimedOut.into())).ok();
                 return false;
             }
         }
@@ -131,6 +135,7 @@ impl Delivery {
 
     /// Or until what is held is released.
     async fn next_request_but(&mut self, requests: u8) {
+        self.releases.mark_unchanged();
         let wanted = *self.requests.borrow() + u64::from(requests) + 1;
         tokio::select! {
             _ = self.requests.wait_for(|count| *count >= wanted) => {}

@@ -56,8 +56,9 @@ fn they_happened(outcomes: &[Outcome]) {
     }
 }
 
-/// Every single fault of a workload. Which controller does what is a matter of chance, so the places
-/// are those that were reached at most in several runs without a fault.
+/// Every single fault of a workload. Which of two controllers does what is a matter of chance, so
+/// their places are those that were reached at most in several runs without a fault; of one, those
+/// that are always reached.
 async fn places(field: &Arc<Field>, workload: Workload, seed: u64) -> Vec<Planned> {
     let calm = Line {
         workload,
@@ -68,13 +69,17 @@ async fn places(field: &Arc<Field>, workload: Workload, seed: u64) -> Vec<Planne
     judge(&format!("{workload} without a fault"), &outcomes);
     let mut faults = Vec::new();
     for controller in 0..workload.controllers() {
-        let most = |kind: usize| {
+        let reached = |kind: usize| {
             let counts = outcomes
                 .iter()
                 .map(|outcome| outcome.counts[controller][kind]);
-            counts.max().unwrap_or_default()
+            let count = match workload.controllers() {
+                1 => counts.min(),
+                _ => counts.max(),
+            };
+            count.unwrap_or_default()
         };
-        let all = faults_at([0, 1, 2, 3].map(most));
+        let all = faults_at([0, 1, 2, 3].map(reached));
         faults.extend(all.into_iter().map(|at| Planned { controller, at }));
     }
     faults

@@ -131,6 +131,19 @@ impl Recorder {
         })
     }
 
+    /// Every version of the Secrets of this name.
+    pub fn secrets(&self, namespace: &str, name: &str) -> Vec<Arc<Stored>> {
+        let seen = self.seen();
+        let versions = seen.versions.get(namespace).into_iter().flatten();
+        versions
+            .filter(|version| version.name == name)
+            .filter_map(|version| match &version.what {
+                What::Secret(secret) => Some(Arc::clone(secret)),
+                _ => None,
+            })
+            .collect()
+    }
+
     fn last<T>(
         &self,
         namespace: &str,

@@ -19,6 +19,7 @@ use super::field::{Field, Place};
 use super::judge::{Case, accepts, judge};
 use super::member::Member;
 use super::plan::Line;
+use super::recorder::Stored;
 use super::support::controller::GRACE;
 use super::support::fault::{At, Fault};
 use super::support::history::is_done;
@@ -94,7 +95,7 @@ pub struct Run<'a> {
     made_good: u64,
     /// For how long nothing has gone wrong.
     calm: Duration,
-    /// Since when a request is late.
+    /// For how long a request is late.
     late: Option<Duration>,
 }
 
@@ -378,9 +379,21 @@ impl<'a> Run<'a> {
         match secret {
             Some(secret) if fits(&secret.plaintext) => None,
             None if self.taken.iter().any(fits) => None,
+            None if self.was_collected(&name, uid, fits) => None,
             Some(_) => Some(format!("Secret {name} is not the accepted one")),
             None => Some(format!("Secret {name} is missing")),
         }
+    }
+
+    /// Rule 8: a Secret that was still a restored key's own under its old uid may be taken by the
+    /// garbage collector before it is owned again, and counts as consumed.
+    fn was_collected(&self, name: &str, uid: &str, fits: impl Fn(&String) -> bool) -> bool {
+        let secrets = self.field.recorder.secrets(&self.place.name, name);
+        let old = |secret: &Stored| secret.owner.as_deref() != Some(uid);
+        self.line.workload == Workload::Restore
+            && secrets
+                .iter()
+                .any(|secret| old(secret) && fits(&secret.plaintext))
     }
 
     fn key(&self, name: &str) -> Option<Arc<AccessKey>> {

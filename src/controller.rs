@@ -148,8 +148,8 @@ fn on(wanted: Nudge, receiver: broadcast::Receiver<Nudge>) -> impl Stream<Item =
     })
 }
 
-/// A watch pauses by itself after an error, and only while it is asked for more: a pause of the queue, of up to half a
-/// minute, would come on top of its own.
+/// A watch pauses by itself after an error, and only while it is asked for more: a pause of the
+/// queue, of up to half a minute, would come on top of its own.
 struct NoPause;
 
 impl Iterator for NoPause {

@@ -289,8 +289,8 @@ impl Run<'_> {
     }
 }
 
-/// Gives a request its deadline. A process that was stopped for longer finds the answer that came meanwhile: that, too,
-/// counts as none, since what it says may be over for long.
+/// Gives a request its deadline. A process that was stopped for longer finds the answer that came
+/// meanwhile: that, too, counts as none, since what it says may be over for long.
 async fn within<T>(
     deadline: Duration,
     clock: &Clock,

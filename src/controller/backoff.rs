@@ -20,8 +20,8 @@ impl Backoff {
         self.wait_up_to(LONGEST, jitter)
     }
 
-    /// The same for a failure that is the API server's and not the object's: at most 10 seconds, since all waits for
-    /// these objects once it is back, and counted no further than that.
+    /// The same for a failure that is the API server's and not the object's: at most 10 seconds,
+    /// since all waits for these objects once it is back, and counted no further than that.
     pub fn fail_in_outage(&mut self, jitter: f64) -> Duration {
         self.wait_up_to(LONGEST_IN_OUTAGE, jitter)
     }

@@ -19,10 +19,9 @@ use super::workload::Workload;
 /// As many attempts to make a run smaller.
 const SHRINKS: usize = 60;
 
-/// Does as many runs.
-pub async fn campaign(runs: usize) {
+/// Does as many runs, which follow from the seed.
+pub async fn campaign(runs: usize, seed: u64) {
     let field = Field::new().await;
-    let seed = seed();
     println!("faults by chance: KEYWARD_SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -40,19 +39,17 @@ pub async fn campaign(runs: usize) {
     if let Some(wrong) = wrong {
         let smallest = shrink(&field, &mut trees[wrong], outcomes[wrong].clone()).await;
         println!(
-            "the first that went wrong, made smaller: {}: {:?}",
-            smallest.line, smallest.violations
+            "the first that went wrong, made smaller: {}: {:?}, after {:#?}",
+            smallest.line, smallest.violations, smallest.asked
         );
     }
     judge("faults by chance", &outcomes);
 }
 
-/// That of an earlier campaign, or a new one.
-pub fn seed() -> u64 {
-    match std::env::var("KEYWARD_SEED") {
-        Ok(seed) => seed.parse().expect("KEYWARD_SEED is a number"),
-        Err(_) => rand::random(),
-    }
+/// The one in `KEYWARD_SEED`, if any.
+pub fn seed() -> Option<u64> {
+    let seed = std::env::var("KEYWARD_SEED").ok()?;
+    Some(seed.parse().expect("KEYWARD_SEED is a number"))
 }
 
 async fn shrink(

@@ -111,6 +111,7 @@ impl Member {
     pub fn is_idle(&self) -> bool {
         self.running.has_listed.load(Ordering::SeqCst)
             && self.proxy.has_watches()
+            && self.proxy.has_answered_all()
             && self.running.metrics.active_reconciles.get() == 0
             && !self.proxy.has_killed()
     }
@@ -125,7 +126,7 @@ impl Drop for Member {
 impl Running {
     fn start(proxy: &Proxy, namespace: &str, clock: &Clock) -> Running {
         let (metrics, _) = Metrics::new();
-        let (nudges, _) = broadcast::channel(16);
+        let (nudges, _) = broadcast::channel(64);
         let tools = Tools {
             client: controller::client(proxy.config()).expect("a client"),
             request_timeout: REQUEST_TIMEOUT,

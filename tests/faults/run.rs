@@ -186,6 +186,8 @@ impl<'a> Run<'a> {
             if self.all_fired() > self.fired {
                 self.fired = self.all_fired();
                 self.calm = Duration::ZERO;
+                // It may have befallen the list that would have made good what a watch has lost.
+                self.made_good = 0;
                 round = 0;
             }
             let unfinished = self.unfinished();
@@ -195,7 +197,7 @@ impl<'a> Run<'a> {
             self.release(unfinished.is_none()).await;
             if unfinished.is_some() {
                 if self.calm >= LIMIT {
-                    self.is_recorded().await?;
+                    self.outlast().await?;
                     continue;
                 }
                 self.pass(STEPS.get(round).copied().unwrap_or(30));
@@ -204,12 +206,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The record may be behind.
-    async fn is_recorded(&self) -> Result<(), String> {
-        let begin = Instant::now();
+    /// The record may be behind, and a busy machine too: what it does only now counts as the last
+    /// thing to go wrong.
+    async fn outlast(&mut self) -> Result<(), String> {
+        let (begin, before) = (Instant::now(), self.activity());
         while let Some(unfinished) = self.unfinished() {
+            if self.activity() != before {
+                self.calm = Duration::ZERO;
+                return Ok(());
+            }
             if begin.elapsed() > Duration::from_secs(5) {
-                return Err(format!("I9: {unfinished}"));
+                let states: Vec<String> = self.members.iter().map(Member::state).collect();
+                return Err(format!("I9: {unfinished}, {states:?}"));
             }
             sleep(TURN).await;
         }

@@ -100,6 +100,8 @@ pub(super) struct Shared {
     /// How often silent watches were ended.
     pub(super) abandons: watch::Sender<u64>,
     watches: AtomicUsize,
+    /// Requests without an answer, but for watches.
+    unanswered: AtomicUsize,
 }
 
 impl Proxy {
@@ -116,6 +118,7 @@ impl Proxy {
             releases: watch::Sender::default(),
             abandons: watch::Sender::default(),
             watches: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Proxy {
@@ -170,6 +173,11 @@ impl Proxy {
     /// Does a watch go on?
     pub fn has_watches(&self) -> bool {
         self.shared.watches.load(Ordering::SeqCst) > 0
+    }
+
+    /// Does nobody wait for an answer, but for those who watch?
+    pub fn has_answered_all(&self) -> bool {
+        self.shared.unanswered.load(Ordering::SeqCst) == 0
     }
 
     /// Carries out what is late.
@@ -233,6 +241,7 @@ impl Shared {
             return cut();
         };
         let asked = asked(parts, body);
+        let _unanswered = (!asked.is_watch()).then(|| Counted::one(&self, |s| &s.unanswered));
         if self.kill_if_due() {
             return cut();
         }
@@ -336,9 +345,8 @@ impl Shared {
     }
 
     /// Counts a watch, until what it gives goes out of scope.
-    pub(super) fn watching(self: &Arc<Self>) -> Watching {
-        self.watches.fetch_add(1, Ordering::SeqCst);
-        Watching(Arc::clone(self))
+    pub(super) fn watching(self: &Arc<Self>) -> Counted {
+        Counted::one(self, |shared| &shared.watches)
     }
 
     pub(super) fn rules(&self) -> &dyn Rules {
@@ -395,12 +403,23 @@ impl Victim {
     }
 }
 
-/// A watch that goes on.
-pub(super) struct Watching(Arc<Shared>);
+/// Is counted for as long as it lives.
+pub(super) struct Counted {
+    shared: Arc<Shared>,
+    count: fn(&Shared) -> &AtomicUsize,
+}
 
-impl Drop for Watching {
+impl Counted {
+    fn one(shared: &Arc<Shared>, count: fn(&Shared) -> &AtomicUsize) -> Counted {
+        count(shared).fetch_add(1, Ordering::SeqCst);
+        let shared = Arc::clone(shared);
+        Counted { shared, count }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.watches.fetch_sub(1, Ordering::SeqCst);
+        (self.count)(&self.shared).fetch_sub(1, Ordering::SeqCst);
     }
 }
 

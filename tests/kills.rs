@@ -96,7 +96,7 @@ async fn is_killed_at(answer: u64) -> bool {
     }
     history.until_done(1, PATIENCE).await;
     process.kill();
-    history.is_sound();
+    history.is_sound().await;
     assert_eq!(history.issues(), 2, "killed at answer {answer}");
     holds_no_secret(&launcher.log(), &history.plaintexts());
     !lives

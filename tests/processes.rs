@@ -59,7 +59,7 @@ async fn killed_at_random_moments_it_issues_each_key_once() {
     let last = start(&launcher, &flags);
     history.until_done(made, PATIENCE).await;
     drop(last);
-    history.is_sound();
+    history.is_sound().await;
     println!("{KILLS} kills: {}", history.seen().summary());
     let issues = history.issues();
     assert!(issues >= 500, "{issues} issues");
@@ -114,7 +114,7 @@ async fn two_at_once_issue_each_key_once() {
     create(&keys, 0..KEYS).await;
     rotate(&keys, 0..ROTATIONS).await;
     history.until_done(KEYS, PATIENCE).await;
-    history.is_sound();
+    history.is_sound().await;
     for process in &mut processes {
         let issued = process.metric("keyward_keys_issued_total").await;
         assert!(issued > 0, "both of them issue");
@@ -178,7 +178,7 @@ async fn told_to_end_it_finishes_what_is_under_way() {
     let second = launcher.start(&[&flag]);
     history.until_done(KEYS, PATIENCE).await;
     assert_eq!(second.end(Duration::from_secs(10)).await.code(), Some(0));
-    history.is_sound();
+    history.is_sound().await;
     let seen = history.seen();
     assert_eq!(seen.repeated.len(), 0, "no issue took a second attempt");
     assert_eq!(seen.marked.len(), 0, "no sweep was needed");

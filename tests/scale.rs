@@ -65,7 +65,7 @@ async fn issue(instance: &Instance, launcher: &Launcher, history: &History) {
     let cost = instance.requests().await.since(&before);
     println!("by apiserver_request_total: {cost:#?}");
 
-    history.is_sound();
+    history.is_sound().await;
     let different: HashSet<String> = history.plaintexts().into_iter().collect();
     assert_eq!(different.len() as u64, KEYS);
     assert_eq!(

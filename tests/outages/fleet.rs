@@ -257,7 +257,7 @@ impl Fleet {
     /// Waits for that, and judges all that has happened so far.
     pub async fn is_whole(&self) {
         self.is_done().await;
-        self.history.is_sound();
+        self.history.is_sound().await;
         self.admits_its_devices();
         holds_no_secret(&self.launcher.log(), &self.history.plaintexts());
     }

@@ -24,6 +24,8 @@ use super::cluster::TestNamespace;
 
 /// Records until it goes out of scope.
 pub struct History {
+    keys: Api<AccessKey>,
+    secrets: Api<KubeSecret>,
     seen: Arc<Mutex<Seen>>,
     watches: [JoinHandle<()>; 2],
 }
@@ -72,10 +74,20 @@ impl History {
         let keys: Api<AccessKey> = Api::namespaced(admin.clone(), namespace);
         let secrets: Api<KubeSecret> = Api::namespaced(admin.clone(), namespace);
         let watches = [
-            record("AccessKeys", keys, Arc::clone(&seen), Seen::saw_key),
-            record("Secrets", secrets, Arc::clone(&seen), Seen::saw_secret),
+            record("AccessKeys", keys.clone(), Arc::clone(&seen), Seen::saw_key),
+            record(
+                "Secrets",
+                secrets.clone(),
+                Arc::clone(&seen),
+                Seen::saw_secret,
+            ),
         ];
-        History { seen, watches }
+        History {
+            keys,
+            secrets,
+            seen,
+            watches,
+        }
     }
 
     /// What is known so far. Not to be held over an await.
@@ -115,7 +127,8 @@ impl History {
     }
 
     /// Panics unless what must always hold held of every version, and what must hold at the end holds.
-    pub fn is_sound(&self) {
+    pub async fn is_sound(&self) {
+        self.catch_up().await;
         let seen = self.seen();
         let mut violations = seen.violations.clone();
         violations.extend(seen.false_acceptances());
@@ -128,6 +141,22 @@ impl History {
         let total = violations.len();
         violations.truncate(10);
         assert!(total == 0, "{total} violations: {violations:#?}");
+    }
+
+    /// Of the two watches one may be behind the other.
+    async fn catch_up(&self) {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(60) {
+            let (keys, secrets) = (versions(&self.keys).await, versions(&self.secrets).await);
+            let is_behind = {
+                let seen = self.seen();
+                known(&seen.keys) != keys || known(&seen.secrets) != secrets
+            };
+            if !is_behind {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// How many secrets were accepted, one after the other.
@@ -275,6 +304,25 @@ where
             }
         }
     }
+}
+
+/// What is there now, and in which version.
+async fn versions<K>(api: &Api<K>) -> BTreeMap<String, Option<String>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let objects = api.list(&ListParams::default()).await.expect("a list");
+    let objects = objects.into_iter();
+    objects
+        .map(|object| (object.name_any(), object.resource_version()))
+        .collect()
+}
+
+fn known<K: Resource>(objects: &BTreeMap<String, K>) -> BTreeMap<String, Option<String>> {
+    let objects = objects.iter();
+    objects
+        .map(|(name, object)| (name.clone(), object.resource_version()))
+        .collect()
 }
 
 fn version(text: &Option<String>) -> u64 {

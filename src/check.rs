@@ -15,6 +15,7 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Read, Write};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,7 +33,10 @@ use crate::api::{AccessKey, Device};
 use crate::cause::innermost;
 use crate::devices::{Claim, elect};
 use crate::key::Secret;
-use crate::policy::{Decision, DeviceRecord, KeyRecord, Presented, Reason, UnreadableKey, decide};
+use crate::policy::{
+    AcceptedVerifier, Decision, DeviceRecord, KeyRecord, Known, Presented, Reason, UnreadableKey,
+    decide,
+};
 
 mod problem;
 
@@ -54,6 +58,11 @@ pub struct CheckArgs {
     #[arg(long, env = "KEYWARD_KEY", value_name = "KEY")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub key: String,
+
+    /// The address that the device comes from; without it a key that is limited to some addresses
+    /// refuses.
+    #[arg(long, env = "KEYWARD_SOURCE", value_name = "ADDR")]
+    pub source: Option<IpAddr>,
 }
 
 /// Answers on standard output and standard error, and by the exit code.
@@ -76,8 +85,11 @@ async fn answer<E: Display>(
     refuse_secrets_in_arguments(args)?;
     let secret = read_secret()?;
     let presented = Presented {
+        namespace: &args.namespace,
+        key: &args.key,
         device_id: &args.device,
         secret: &secret,
+        source: args.source,
     };
     if is_malformed(&presented) {
         return Ok(Decision::Deny(Reason::Malformed));
@@ -90,7 +102,7 @@ async fn answer<E: Display>(
         namespace: &args.namespace,
         deadline: DEADLINE,
     }
-    .decide(&args.key, &presented)
+    .decide(&presented)
     .await
 }
 
@@ -121,17 +133,16 @@ struct Cluster<'a> {
 }
 
 impl Cluster<'_> {
-    async fn decide(&self, key: &str, presented: &Presented<'_>) -> Result<Decision, CannotTell> {
-        let record = self.access_key(key).await?;
+    async fn decide(&self, presented: &Presented<'_>) -> Result<Decision, CannotTell> {
+        let record = self.access_key(presented.key).await?;
         let device = self.device(presented.device_id).await?;
+        let known = Known {
+            key: record.as_ref(),
+            device: device.as_ref(),
+            requires_registration: false,
+        };
         let now = Timestamp::now();
-        Ok(decide(
-            record.as_ref(),
-            device.as_ref(),
-            presented,
-            now,
-            |accepted, secret| accepted.verifier.verifies(secret),
-        ))
+        Ok(decide(known, presented, now, AcceptedVerifier::verifies))
     }
 
     async fn access_key(&self, key: &str) -> Result<Option<KeyRecord>, CannotTell> {
@@ -285,7 +296,8 @@ fn escape(value: &str) -> String {
 }
 
 fn is_malformed(presented: &Presented<'_>) -> bool {
-    let without_objects = decide(None, None, presented, Timestamp::UNIX_EPOCH, |_, _| false);
+    let nothing = Known::default();
+    let without_objects = decide(nothing, presented, Timestamp::UNIX_EPOCH, |_, _| false);
     without_objects == Decision::Deny(Reason::Malformed)
 }
 

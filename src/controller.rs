@@ -10,7 +10,6 @@
 //! counted, and their Events sent.
 
 mod act;
-pub mod backoff;
 pub mod command;
 pub mod delivery;
 pub mod devices;
@@ -39,12 +38,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::{Semaphore, broadcast};
 use tracing::{debug, info, warn};
 
-use self::backoff::Backoff;
 use self::events::Events;
 use self::run::{Ended, Ending, Kept, Tools};
 use self::step::{Rest, Situation};
 use self::watching::{Guarded, Watch};
 use crate::api::AccessKey;
+use crate::backoff::Backoff;
 use crate::clock::Moment;
 use crate::metrics::Outcome;
 
@@ -85,7 +84,7 @@ impl Controller {
         listed: impl FnOnce(),
     ) {
         let tools = self.tools;
-        let apis = watching::apis(&tools.client, &self.namespaces, tools.request_timeout);
+        let apis = crate::punctual::apis(&tools.client, &self.namespaces, tools.request_timeout);
         let watches: Vec<Watch> = apis
             .into_iter()
             .map(|api| Watch::start(api, on(Nudge::Relist, self.nudges.subscribe())))

@@ -89,6 +89,18 @@ impl Secret {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
+    /// Takes a secret that was made elsewhere: anything of 1 to 1024 bytes.
+    ///
+    /// # Errors
+    /// When it is empty, or longer.
+    pub fn foreign(text: &str) -> Result<Self, MalformedSecret> {
+        if (1..=MAX_FOREIGN_LEN).contains(&text.len()) {
+            Ok(Self(Zeroizing::new(text.to_owned())))
+        } else {
+            Err(MalformedSecret)
+        }
+    }
+
     /// The plaintext. Every caller is a place where the secret leaves this type: keep them few.
     pub fn expose(&self) -> &str {
         &self.0
@@ -107,8 +119,8 @@ impl Secret {
 
 /// 32 bits that a wrong secret misses: the first 8 hexadecimal digits of the SHA-256 over
 /// `keyward-check-v1`, NUL, the key, NUL, the secret.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Check(String);
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Check([u8; CHECK_DIGITS]);
 
 impl Check {
     /// The check of `secret` for the access key named `key`.
@@ -120,13 +132,12 @@ impl Check {
             .chain_update(b"\0")
             .chain_update(secret.expose())
             .finalize();
-        Self(
-            digest
-                .iter()
-                .take(CHECK_DIGITS / 2)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
+        let mut digits = [0; CHECK_DIGITS];
+        for (digits, byte) in digits.chunks_exact_mut(2).zip(digest) {
+            let hex = |half: u8| b"0123456789abcdef"[usize::from(half)];
+            digits.copy_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
+        }
+        Self(digits)
     }
 
     /// Reads a check as status holds it: 8 lower-case hexadecimal digits.
@@ -134,10 +145,9 @@ impl Check {
     /// # Errors
     /// When it is anything else.
     pub fn parse(text: &str) -> Result<Self, MalformedCheck> {
-        let well_formed = text.len() == CHECK_DIGITS
-            && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if well_formed {
-            Ok(Self(text.to_owned()))
+        let digits = text.as_bytes().try_into().map_err(|_| MalformedCheck)?;
+        if text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            Ok(Self(digits))
         } else {
             Err(MalformedCheck)
         }
@@ -145,7 +155,7 @@ impl Check {
 
     /// The check as status holds it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        str::from_utf8(&self.0).expect("hexadecimal digits")
     }
 }
 
@@ -173,6 +183,13 @@ pub struct MalformedSecret;
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("not a check: expected 8 lower-case hexadecimal digits")]
 pub struct MalformedCheck;
+
+/// Random bytes of the operating system.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], EntropyError> {
+    let mut bytes = [0; N];
+    fill(&mut SysRng, &mut bytes)?;
+    Ok(bytes)
+}
 
 /// Fills `bytes` with randomness, or fails.
 pub(crate) fn fill(rng: &mut impl TryRng, bytes: &mut [u8]) -> Result<(), EntropyError> {
@@ -219,6 +236,9 @@ const RANDOM_DIGITS: usize = 43;
 const CRC_DIGITS: u32 = 6;
 const BODY_LEN: usize = SECRET_PREFIX.len() + RANDOM_DIGITS;
 const SECRET_LEN: usize = BODY_LEN + CRC_DIGITS as usize;
+
+/// What is longer costs time to hash, and no client sends it.
+const MAX_FOREIGN_LEN: usize = 1024;
 
 const CHECK_DOMAIN: &str = "keyward-check-v1";
 const CHECK_DIGITS: usize = 8;

@@ -76,6 +76,7 @@
 mod absent;
 pub mod admin;
 pub mod api;
+pub mod backoff;
 mod cause;
 pub mod check;
 pub mod clock;
@@ -83,11 +84,15 @@ pub mod conditions;
 pub mod controller;
 pub mod crds;
 pub mod devices;
+pub mod gateway;
 pub mod key;
 pub mod metrics;
 #[cfg(doctest)]
 mod plaintext;
 pub mod policy;
+mod punctual;
 pub mod shutdown;
+pub mod sources;
 pub mod telemetry;
+pub mod topics;
 pub mod verifier;

@@ -8,6 +8,10 @@
 //! | is the device ID well formed, and the secret? | [`Reason::Malformed`] |
 //! | is there a record for the key? | [`Reason::UnknownKey`] |
 //! | is the key active? | [`Reason::Inactive`] |
+//! | has its time begun? | [`Reason::NotYetValid`] |
+//! | has it not ended? | [`Reason::Expired`] |
+//! | may the key be used from the client's address? | [`Reason::Source`] |
+//! | if a Device has to have the ID: does one? | [`Reason::NotRegistered`] |
 //! | if a Device has the ID: may its class authenticate? | [`Reason::DeviceClass`] |
 //! | if a Device has the ID: is it enabled? | [`Reason::DeviceDisabled`] |
 //! | do the restrictions admit the device? | [`Reason::OutOfScope`] |
@@ -17,77 +21,182 @@
 //! then the answer is [`Decision::Unavailable`], since a device can read its Secret a moment before
 //! the controller has confirmed it, and some clients stop for good when they are refused.
 //!
+//! [`stands`] asks the same of a session that was admitted before, without its secret.
+//!
 //! What cannot be read denies: [`KeyRecord::of`] refuses whatever the API server would have
 //! refused, and without a record a key is unknown.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 
 use crate::api::{DeviceClass, KeyState};
 use crate::devices::is_device_id;
 use crate::key::{Check, Secret};
+use crate::topics::Relation;
 
 mod records;
 
-pub use records::{AcceptedVerifier, DeviceRecord, KeyRecord, Scope, UnreadableKey};
+pub use records::{
+    AcceptedVerifier, DeviceRecord, Hashed, KeyRecord, Scope, UnreadableKey, Validity,
+};
+
+/// What is known about who asks: the key that was presented, and the Device that has the ID.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// The record of the key.
+    pub key: Option<&'a KeyRecord>,
+    /// The record of the Device that has the presented ID; [`crate::devices::elect`] tells which.
+    pub device: Option<&'a DeviceRecord>,
+    /// Whether only registered devices are admitted: those that a Device stands for.
+    pub requires_registration: bool,
+}
 
 /// Decides whether a device may have a session.
 ///
-/// `record` is that of the presented key, `device` that of the Device that has the presented ID
-/// ([`crate::devices::elect`] tells which), and `now` is wall time. `matches` says whether a secret
-/// is the one that was hashed, by [`crate::verifier::Verifier::verifies`] or from a cache of its
-/// answers; it is asked only about verifiers that are accepted now, and not when a check already
-/// says no.
+/// `now` is wall time. `matches` says whether a secret is the one that was hashed, as
+/// [`crate::verifier::Verifier::verifies`] does; it is asked only about verifiers that are accepted
+/// now, and not when a check already says no.
 pub fn decide(
-    record: Option<&KeyRecord>,
-    device: Option<&DeviceRecord>,
+    known: Known<'_>,
     presented: &Presented<'_>,
     now: Timestamp,
     matches: impl FnMut(&AcceptedVerifier, &Secret) -> bool,
 ) -> Decision {
-    let Some(secret) = presented.well_formed() else {
+    decide_from_memory(known, presented, now, &mut Forgetful(matches))
+}
+
+/// Says whether a secret is the one that was hashed.
+pub trait Matches {
+    /// Without a hash, and before the check is compared; none if that is not known.
+    fn remembers(&mut self, verifier: &AcceptedVerifier, secret: &Secret) -> Option<bool>;
+
+    /// With a hash, if need be.
+    fn matches(&mut self, verifier: &AcceptedVerifier, secret: &Secret) -> bool;
+}
+
+struct Forgetful<F>(F);
+
+impl<F: FnMut(&AcceptedVerifier, &Secret) -> bool> Matches for Forgetful<F> {
+    fn remembers(&mut self, _: &AcceptedVerifier, _: &Secret) -> Option<bool> {
+        None
+    }
+
+    fn matches(&mut self, verifier: &AcceptedVerifier, secret: &Secret) -> bool {
+        self.0(verifier, secret)
+    }
+}
+
+/// The same as [`decide`], by somebody who remembers matches.
+pub fn decide_from_memory(
+    known: Known<'_>,
+    presented: &Presented<'_>,
+    now: Timestamp,
+    matches: &mut impl Matches,
+) -> Decision {
+    let Some(secret) = presented.well_formed(known.key) else {
         return Decision::Deny(Reason::Malformed);
     };
-    let Some(record) = record else {
-        return Decision::Deny(Reason::UnknownKey);
+    let record = match admitting(known, presented.device_id, presented.source, now) {
+        Ok(record) => record,
+        Err(reason) => return Decision::Deny(reason),
     };
-    if let Some(reason) = refusal(record, device, presented.device_id) {
-        return Decision::Deny(reason);
+    if let Some(verifier) = accepted(record, &secret, now, matches) {
+        let class = known.device.map(DeviceRecord::class).unwrap_or_default();
+        return Decision::Allow(Session {
+            namespace: presented.namespace.into(),
+            key: record.key.clone(),
+            device_id: presented.device_id.into(),
+            class,
+            revision: Some(verifier.revision),
+            source: presented.source,
+        });
     }
-    let check = Check::of(&record.key, &secret);
-    if let Some(verifier) = accepted(record, &check, &secret, now, matches) {
-        return Decision::Allow(session(record, device, presented.device_id, verifier));
-    }
-    if record.attempts.contains(&check) {
+    if record.is_under_way(&secret) {
         return Decision::Unavailable;
     }
     Decision::Deny(Reason::BadSecret)
 }
 
-/// What a client presents, beside the key that its record was looked up by. Has no `Debug`: the
-/// secret is plaintext.
+/// Decides whether a session that was admitted once would be admitted now, its secret being what it
+/// was. `known` is about its key and its device.
+///
+/// # Errors
+/// Why it would be refused.
+pub fn stands(known: Known<'_>, session: &Session, now: Timestamp) -> Result<(), Reason> {
+    let record = admitting(known, &session.device_id, session.source, now)?;
+    let is_accepted = |verifier: &AcceptedVerifier| {
+        verifier.is_valid(now) && session.revision.is_none_or(|own| own == verifier.revision)
+    };
+    let is_accepted = record.verifiers.iter().any(is_accepted);
+    is_accepted.then_some(()).ok_or(Reason::BadSecret)
+}
+
+/// What a target device is to the device with this ID that has a session; `known` is about the
+/// session's key and device, `target` the record of the Device that has the ID `target_id`.
+pub fn relation(
+    known: Known<'_>,
+    device_id: &str,
+    target_id: &str,
+    target: Option<&DeviceRecord>,
+) -> Relation {
+    if target_id == device_id {
+        return Relation::Itself;
+    }
+    let is_admitted = known
+        .key
+        .is_some_and(|key| key.scope.admits(target_id, target));
+    let is_gateway = known.device.map(DeviceRecord::class) == Some(DeviceClass::Gateway);
+    let speaks_for = |target: &DeviceRecord| {
+        is_gateway
+            && target.class() == DeviceClass::Peripheral
+            && !target.disabled
+            && target
+                .gateway()
+                .map_or(is_admitted, |gateway| gateway == device_id)
+    };
+    match target.is_some_and(speaks_for) {
+        true => Relation::Peripheral,
+        false if is_admitted => Relation::Admitted,
+        false => Relation::Other,
+    }
+}
+
+/// What a client presents. Has no `Debug`: the secret is plaintext.
+#[derive(Clone, Copy)]
 pub struct Presented<'a> {
+    /// The namespace that key and device are looked for in.
+    pub namespace: &'a str,
+    /// The key, by which its record is found.
+    pub key: &'a str,
     /// The device ID, without any prefix.
     pub device_id: &'a str,
     /// The secret.
     pub secret: &'a str,
+    /// The client's address, if it is known.
+    pub source: Option<IpAddr>,
 }
 
 impl Presented<'_> {
-    fn well_formed(&self) -> Option<Secret> {
+    /// A secret that was taken over may be anything.
+    fn well_formed(&self, record: Option<&KeyRecord>) -> Option<Secret> {
         if !is_device_id(self.device_id) {
             return None;
         }
-        Secret::parse(self.secret).ok()
+        let secret = match record.is_some_and(KeyRecord::was_taken_over) {
+            true => Secret::foreign(self.secret),
+            false => Secret::parse(self.secret),
+        };
+        secret.ok()
     }
 }
 
 /// The answer of [`decide`].
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Decision {
-    /// The device is admitted.
-    Allow(Session),
+pub enum Decision<T = Session> {
+    /// The device is admitted, or may do what it asks for.
+    Allow(T),
     /// The device is refused.
     Deny(Reason),
     /// Nobody can tell yet: the device is to try again. Never to be taken for an Allow.
@@ -97,14 +206,18 @@ pub enum Decision {
 /// What a device was admitted as.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Session {
+    /// The namespace of the key and of the device.
+    pub namespace: Box<str>,
     /// The key that admitted it.
-    pub key: String,
+    pub key: Box<str>,
     /// The device's ID.
-    pub device_id: String,
+    pub device_id: Box<str>,
     /// The class of its Device, or `Standalone` where none has this ID.
     pub class: DeviceClass,
-    /// Which issue of the key its secret came from.
-    pub revision: i32,
+    /// Which issue of the key its secret came from; none where that is not known any more.
+    pub revision: Option<i32>,
+    /// From where it was admitted, if that is known.
+    pub source: Option<IpAddr>,
 }
 
 /// Why a device is refused. For logs, metrics and administrators; clients are told none of it.
@@ -116,6 +229,14 @@ pub enum Reason {
     UnknownKey,
     /// The key is inactive.
     Inactive,
+    /// The key's time has not begun.
+    NotYetValid,
+    /// The key's time has ended.
+    Expired,
+    /// The key may not be used from the client's address.
+    Source,
+    /// No Device has the device ID, and one has to.
+    NotRegistered,
     /// Devices of this class never authenticate.
     DeviceClass,
     /// The device is disabled.
@@ -124,19 +245,46 @@ pub enum Reason {
     OutOfScope,
     /// The secret is not one that is accepted now.
     BadSecret,
+    /// The secret would have to be hashed, and too many were for this key and this address.
+    Throttled,
+    /// The session's device may not do this with the topic.
+    Topic,
 }
 
 impl Reason {
+    /// All of them, in the order in which they are asked.
+    pub const ALL: [Self; 13] = [
+        Self::Malformed,
+        Self::UnknownKey,
+        Self::Inactive,
+        Self::NotYetValid,
+        Self::Expired,
+        Self::Source,
+        Self::NotRegistered,
+        Self::DeviceClass,
+        Self::DeviceDisabled,
+        Self::OutOfScope,
+        Self::BadSecret,
+        Self::Throttled,
+        Self::Topic,
+    ];
+
     /// The reason as one word, for metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::UnknownKey => "unknown_key",
             Self::Inactive => "inactive",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Expired => "expired",
+            Self::Source => "source",
+            Self::NotRegistered => "not_registered",
             Self::DeviceClass => "device_class",
             Self::DeviceDisabled => "device_disabled",
             Self::OutOfScope => "out_of_scope",
             Self::BadSecret => "bad_secret",
+            Self::Throttled => "throttled",
+            Self::Topic => "topic",
         }
     }
 }
@@ -147,63 +295,76 @@ impl fmt::Display for Reason {
             Self::Malformed => "the device ID or the secret is not well formed",
             Self::UnknownKey => "no access key of this namespace has this key",
             Self::Inactive => "the key is inactive",
+            Self::NotYetValid => "the key is not valid yet",
+            Self::Expired => "the key has expired",
+            Self::Source => "the key may not be used from the client's address",
+            Self::NotRegistered => {
+                "no Device has the device ID, and only registered devices are admitted"
+            }
             Self::DeviceClass => "devices of class Peripheral or System never authenticate",
             Self::DeviceDisabled => "the device is disabled",
             Self::OutOfScope => "the key's restrictions do not admit the device",
             Self::BadSecret => "the secret is not one that the key accepts now",
+            Self::Throttled => "too many secrets were tried for the key from the client's address",
+            Self::Topic => "the device may not do this with the topic",
         })
     }
 }
+
 /// The cheap questions, in their order.
-fn refusal(record: &KeyRecord, device: Option<&DeviceRecord>, device_id: &str) -> Option<Reason> {
+fn admitting<'a>(
+    known: Known<'a>,
+    device_id: &str,
+    source: Option<IpAddr>,
+    now: Timestamp,
+) -> Result<&'a KeyRecord, Reason> {
+    let Known { key, device, .. } = known;
     debug_assert!(
-        device.is_none_or(|device| device.id == device_id),
+        device.is_none_or(|device| device.id() == device_id),
         "the record of another device"
     );
-    let class = device.map(|device| device.class).unwrap_or_default();
-    if record.state != KeyState::Active {
-        return Some(Reason::Inactive);
-    }
-    if matches!(class, DeviceClass::Peripheral | DeviceClass::System) {
-        return Some(Reason::DeviceClass);
-    }
-    if device.is_some_and(|device| device.disabled) {
-        return Some(Reason::DeviceDisabled);
-    }
-    (!record.scope.admits(device_id, device)).then_some(Reason::OutOfScope)
+    let record = key.ok_or(Reason::UnknownKey)?;
+    let class = device.map(DeviceRecord::class).unwrap_or_default();
+    let refused = if record.state != KeyState::Active {
+        Reason::Inactive
+    } else if record.validity.begins_after(now) {
+        Reason::NotYetValid
+    } else if record.validity.ended_before(now) {
+        Reason::Expired
+    } else if !record.sources.admit(source) {
+        Reason::Source
+    } else if known.requires_registration && device.is_none() {
+        Reason::NotRegistered
+    } else if matches!(class, DeviceClass::Peripheral | DeviceClass::System) {
+        Reason::DeviceClass
+    } else if device.is_some_and(|device| device.disabled) {
+        Reason::DeviceDisabled
+    } else if !record.scope.admits(device_id, device) {
+        Reason::OutOfScope
+    } else {
+        return Ok(record);
+    };
+    Err(refused)
 }
+
 /// The verifier that the secret matches, of those that are accepted now.
 fn accepted<'a>(
     record: &'a KeyRecord,
-    check: &Check,
     secret: &Secret,
     now: Timestamp,
-    mut matches: impl FnMut(&AcceptedVerifier, &Secret) -> bool,
+    matches: &mut impl Matches,
 ) -> Option<&'a AcceptedVerifier> {
-    let mut candidates = record
-        .verifiers
-        .iter()
-        .filter(|verifier| may_match(verifier, check, now));
-    candidates.find(|verifier| matches(verifier, secret))
-}
-
-fn may_match(verifier: &AcceptedVerifier, check: &Check, now: Timestamp) -> bool {
-    let valid = verifier.valid_until.is_none_or(|end| now < end);
-    valid && verifier.check.as_ref().is_none_or(|own| own == check)
-}
-
-fn session(
-    record: &KeyRecord,
-    device: Option<&DeviceRecord>,
-    device_id: &str,
-    verifier: &AcceptedVerifier,
-) -> Session {
-    Session {
-        key: record.key.clone(),
-        device_id: device_id.to_owned(),
-        class: device.map(|device| device.class).unwrap_or_default(),
-        revision: verifier.revision,
-    }
+    let mut check = None;
+    let mut is_matched = |verifier: &&AcceptedVerifier| {
+        let passes =
+            |own: &Check| own == check.get_or_insert_with(|| Check::of(&record.key, secret));
+        matches.remembers(verifier, secret).unwrap_or_else(|| {
+            verifier.check.as_ref().is_none_or(passes) && matches.matches(verifier, secret)
+        })
+    };
+    let valid = record.verifiers.iter();
+    let mut valid = valid.filter(|verifier| verifier.is_valid(now));
+    valid.find(|verifier| is_matched(verifier))
 }
 
 #[cfg(test)]

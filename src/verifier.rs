@@ -56,9 +56,14 @@ impl HashProfile {
 }
 
 /// An argon2id hash within the caps of this module. Checking a secret against it is safe to do.
-#[derive(Clone)]
-pub struct Verifier {
-    text: String,
+///
+/// It is kept as it is written, and taken apart for each hash: that is small beside the hash, and
+/// gateways keep very many.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Verifier(Box<str>);
+
+/// A verifier, taken apart.
+struct Parts {
     params: Params,
     salt: Vec<u8>,
     tag: [u8; TAG_LEN],
@@ -79,37 +84,28 @@ impl Verifier {
     /// # Errors
     /// When it is no PHC string of argon2id version 19, or lies outside the caps of this module.
     pub fn parse(text: &str) -> Result<Self, UnusableVerifier> {
-        if text.len() > MAX_TEXT_LEN {
-            return Err(UnusableVerifier::Shape);
-        }
-        let parts: Vec<&str> = text.split('$').collect();
-        let [before, algorithm, version, cost, salt, tag] = parts[..] else {
-            return Err(UnusableVerifier::Shape);
-        };
-        if (before, algorithm, version) != ("", "argon2id", "v=19") {
-            return Err(UnusableVerifier::Algorithm);
-        }
-        let params = parse_cost(cost)?;
-        let salt = parse_salt(salt)?;
-        let tag = parse_tag(tag)?;
-        Ok(Self {
-            text: text.to_owned(),
-            params,
-            salt,
-            tag,
-        })
+        Parts::read(text)?;
+        Ok(Self(text.into()))
     }
 
     /// Whether `secret` is the one that was hashed. Runs one hash; the comparison takes the same
     /// time wherever the tags differ. False when there is no memory for the hash.
     pub fn verifies(&self, secret: &Secret) -> bool {
-        let hashed = hash(secret.expose().as_bytes(), &self.salt, &self.params);
-        hashed.is_ok_and(|tag| tag.ct_eq(&self.tag).into())
+        let Ok(Parts { params, salt, tag }) = Parts::read(&self.0) else {
+            return false;
+        };
+        let hashed = hash(secret.expose().as_bytes(), &salt, &params);
+        hashed.is_ok_and(|hashed| hashed.ct_eq(&tag).into())
     }
 
     /// The PHC string.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
+    }
+
+    /// What one hash costs: memory in KiB, times passes.
+    pub fn cost(&self) -> u32 {
+        Parts::read(&self.0).map_or(0, |parts| parts.params.m_cost() * parts.params.t_cost())
     }
 
     fn with_rng(
@@ -123,11 +119,26 @@ impl Verifier {
         fill(rng, &mut salt)?;
         let tag = hash(secret.expose().as_bytes(), &salt, &params).map_err(HashError::Hash)?;
         let text = format!("$argon2id$v=19${cost}${}${}", base64(&salt), base64(&tag));
+        Ok(Self(text.into()))
+    }
+}
+
+impl Parts {
+    fn read(text: &str) -> Result<Self, UnusableVerifier> {
+        if text.len() > MAX_TEXT_LEN {
+            return Err(UnusableVerifier::Shape);
+        }
+        let parts: Vec<&str> = text.split('$').collect();
+        let [before, algorithm, version, cost, salt, tag] = parts[..] else {
+            return Err(UnusableVerifier::Shape);
+        };
+        if (before, algorithm, version) != ("", "argon2id", "v=19") {
+            return Err(UnusableVerifier::Algorithm);
+        }
         Ok(Self {
-            text,
-            params,
-            salt,
-            tag,
+            params: parse_cost(cost)?,
+            salt: parse_salt(salt)?,
+            tag: parse_tag(tag)?,
         })
     }
 }
@@ -135,15 +146,8 @@ impl Verifier {
 impl fmt::Debug for Verifier {
     /// Names the cost only: a hash has no business in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verifier({})", Cost::from(&self.params))
-    }
-}
-
-impl Eq for Verifier {}
-
-impl PartialEq for Verifier {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        let cost = self.0.split('$').nth(3).unwrap_or_default();
+        write!(f, "Verifier({cost})")
     }
 }
 
@@ -197,16 +201,6 @@ impl Cost {
 
     const fn is_capped(&self) -> bool {
         self.m <= MAX_M && self.t <= MAX_T && self.p <= MAX_P
-    }
-}
-
-impl From<&Params> for Cost {
-    fn from(params: &Params) -> Self {
-        Self {
-            m: params.m_cost(),
-            t: params.t_cost(),
-            p: params.p_cost(),
-        }
     }
 }
 

@@ -62,6 +62,14 @@ pub struct AccessKeySpec {
     #[serde(deserialize_with = "object")]
     pub restrictions: Restrictions,
 
+    /// Topics that devices with this key may use beside those of devices.
+    #[serde(default, deserialize_with = "object")]
+    pub topics: Topics,
+
+    /// From where the key may be used.
+    #[serde(default, deserialize_with = "object")]
+    pub sources: Sources,
+
     /// When a new secret is issued for the same key.
     #[serde(default)]
     pub rotation: Rotation,
@@ -157,6 +165,113 @@ pub struct TagPair {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub value: Option<String>,
+}
+
+/// Topics that devices with this key may use beside those of devices, which lie below the gateway's
+/// topic root (`devices` by default).
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "!(self.filter in ['AllowList', 'DenyList']) || (has(self.publish) && size(self.publish) > 0) \
+         || (has(self.subscribe) && size(self.subscribe) > 0)"
+    )
+    .message("topics.filter AllowList and DenyList need a filter in topics.publish or topics.subscribe"),
+    validation = Rule::new(
+        "self.filter in ['AllowList', 'DenyList'] || ((!has(self.publish) || size(self.publish) == 0) \
+         && (!has(self.subscribe) || size(self.subscribe) == 0))"
+    )
+    .message(
+        "topics.publish and topics.subscribe have no effect with topics.filter None or All: remove \
+         them, or set topics.filter to AllowList or DenyList"
+    )
+)]
+pub struct Topics {
+    /// `None` (the default): no other topics. `All`: every other topic. `AllowList`: those that a
+    /// filter of the lists matches. `DenyList`: all but those.
+    #[serde(default)]
+    pub filter: TopicFilter,
+
+    /// Filters of topics to send to, at most 100 of 1 to 1024 characters, with MQTT's wildcards `+`
+    /// and `#`; `{device}` stands for the device's ID.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 1024)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic, validation = Rule::new(schema::topic_filters())
+        .message(schema::TOPIC_FILTERS))]
+    pub publish: Vec<String>,
+
+    /// Filters of topics to receive from. Shaped like `publish`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 1024)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic, validation = Rule::new(schema::topic_filters())
+        .message(schema::TOPIC_FILTERS))]
+    pub subscribe: Vec<String>,
+}
+
+/// Which topics count, beside those of devices.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize, schemars::JsonSchema,
+)]
+#[schemars(inline)]
+pub enum TopicFilter {
+    /// None.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// Those that a filter matches.
+    AllowList,
+    /// All but those that a filter matches.
+    DenyList,
+}
+
+/// From where the key may be used: the addresses that gateways see clients come from.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "!(self.filter in ['AllowList', 'DenyList']) || (has(self.cidrs) && size(self.cidrs) > 0)"
+    )
+    .message("sources.filter AllowList and DenyList need an address in sources.cidrs"),
+    validation = Rule::new(
+        "self.filter in ['AllowList', 'DenyList'] || !has(self.cidrs) || size(self.cidrs) == 0"
+    )
+    .message(
+        "sources.cidrs has no effect with sources.filter All: remove it, or set sources.filter to \
+         AllowList or DenyList"
+    )
+)]
+pub struct Sources {
+    /// `All` (the default): from everywhere. `AllowList`: from the addresses of the list. `DenyList`:
+    /// from all but those.
+    #[serde(default)]
+    pub filter: SourceFilter,
+
+    /// IPv4 and IPv6 addresses, and ranges of them such as `10.0.0.0/8`, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 49)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Atomic,
+        validation = Rule::new("self.all(source, isIP(source) || isCIDR(source))").message(
+            "each of sources.cidrs must be an IPv4 or IPv6 address, or a range such as 10.0.0.0/8"
+        )
+    )]
+    pub cidrs: Vec<String>,
+}
+
+/// Which addresses count.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize, schemars::JsonSchema,
+)]
+#[schemars(inline)]
+pub enum SourceFilter {
+    /// All.
+    #[default]
+    All,
+    /// Those of the list.
+    AllowList,
+    /// All but those of the list.
+    DenyList,
 }
 
 /// When a new secret is issued for the same key.

@@ -6,6 +6,17 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 /// Shape of a device ID: what MQTT topics, file names and NATS subjects can all carry.
 pub const DEVICE_ID: &str = "^[A-Za-z0-9_-]{1,64}$";
 
+/// A CEL rule for a list of topic filters: levels without `*`, `>` and braces but those of
+/// `{device}`, or `+` alone, and `#` alone as the last; no `$` at the beginning.
+pub fn topic_filters() -> &'static str {
+    "self.all(f, f.matches(r'^(#|(\\+|((\\{device\\}|[^$+#*>/{}\\x00])(\\{device\\}|[^+#*>/{}\\x00])*)?)\
+     (/(\\+|(\\{device\\}|[^+#*>/{}\\x00])*))*(/#)?)$'))"
+}
+
+/// What to say where the rule does not hold.
+pub const TOPIC_FILTERS: &str = "each entry must be a topic filter: levels between slashes, + for any \
+    one level, # as the last for all below; no * or >, no braces but {device}, no $ at the beginning";
+
 /// A `metav1.LabelSelector` that selects something: not empty, and made of valid parts.
 pub fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

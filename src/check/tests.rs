@@ -137,6 +137,7 @@ fn args() -> CheckArgs {
         namespace: "plant".into(),
         device: "pump-1".into(),
         key: KEY.into(),
+        source: None,
     }
 }
 
@@ -454,10 +455,13 @@ async fn a_server_that_does_not_answer_is_given_up() {
         deadline,
     };
     let presented = Presented {
+        namespace: "plant",
+        key: KEY,
         device_id: "pump-1",
         secret: SECRET,
+        source: None,
     };
-    let (code, _, err) = written(cluster.decide(KEY, &presented).await);
+    let (code, _, err) = written(cluster.decide(&presented).await);
     assert_eq!(code, ExitCode::from(2));
     assert!(err.contains("did not answer within 50ms"), "{err}");
 }
@@ -510,6 +514,7 @@ fn arguments_come_from_flags_and_no_flag_takes_the_secret() {
         ("namespace", "KEYWARD_NAMESPACE"),
         ("device", "KEYWARD_DEVICE"),
         ("key", "KEYWARD_KEY"),
+        ("source", "KEYWARD_SOURCE"),
     ];
     assert_eq!(
         flags,

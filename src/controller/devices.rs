@@ -70,7 +70,7 @@ fn changes(
     namespaces: &[String],
     request_timeout: Duration,
 ) -> impl futures::Stream<Item = (usize, Change)> + use<> {
-    let apis = watching::apis(client, namespaces, request_timeout);
+    let apis = crate::punctual::apis(client, namespaces, request_timeout);
     select_all(apis.into_iter().enumerate().map(watch))
 }
 

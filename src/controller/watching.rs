@@ -4,14 +4,13 @@
 //! it:
 //!
 //! - Every request has an end. Of itself kube waits for ever for a page of a list, and five minutes
-//!   for a watch that says nothing. See [`punctual`].
+//!   for a watch that says nothing. See [`crate::punctual`].
 //! - After every error everything is listed again. If etcd was restored from a backup, the version
 //!   that a watch would go on from lies in the future.
 //! - What a list finds is looked at once the list is complete. Before that the cache holds what was
 //!   known before.
 //! - From time to time what is cached is held against a list. See [`relist`].
 
-mod punctual;
 mod relist;
 
 use std::fmt::Debug;
@@ -19,18 +18,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt, select};
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{Error, Event};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use self::relist::Relist;
-use super::backoff::Backoff;
+
 use super::failure::Failure;
-use crate::api::{AccessKey, Restrictions};
+use crate::api::{AccessKey, Restrictions, Sources, Topics};
+use crate::backoff::Backoff;
+use crate::punctual;
 
 /// An object as it came, also if it cannot be read.
 pub type Guarded = DeserializeGuard<AccessKey>;
@@ -62,21 +63,6 @@ impl Watch {
             store,
         }
     }
-}
-
-/// The objects of these namespaces, or of all if none is named, for [`events`].
-pub fn apis<K>(client: &Client, namespaces: &[String], request_timeout: Duration) -> Vec<Api<K>>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    let client = punctual::client(client, request_timeout);
-    if namespaces.is_empty() {
-        return vec![Api::all(client)];
-    }
-    namespaces
-        .iter()
-        .map(|namespace| Api::namespaced(client.clone(), namespace))
-        .collect()
 }
 
 /// What happens to the objects of `api`, listed so many a page. An error is followed by a pause and
@@ -169,6 +155,8 @@ fn forget_bulk(object: &mut Guarded) {
     meta.annotations = None;
     let Ok(key) = &mut object.0 else { return };
     key.spec.restrictions = Restrictions::default();
+    key.spec.topics = Topics::default();
+    key.spec.sources = Sources::default();
     key.spec.description = None;
 }
 

@@ -1,6 +1,9 @@
 //! What [`super::decide`] asks about: keys and devices as plain records.
+//!
+//! Gateways keep one of each key and Device, so they are small: what is rarely there takes no room.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -10,17 +13,22 @@ use thiserror::Error;
 use crate::api::{
     self, AccessKey, AccessKeyStatus, Device, DeviceClass, KeyState, Restrictions, Tag, TagPair,
 };
-use crate::key::Check;
+use crate::key::{Check, Secret};
+use crate::sources::{Sources, UnreadableSources};
+use crate::topics::{Grants, UnreadableFilter};
 use crate::verifier::Verifier;
 
 /// What counts of an AccessKey.
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
-    pub(super) key: String,
+    pub(super) key: Box<str>,
     pub(super) state: KeyState,
+    pub(super) validity: Validity,
     pub(super) scope: Scope,
-    pub(super) verifiers: Vec<AcceptedVerifier>,
-    pub(super) attempts: Vec<Check>,
+    pub(super) sources: Sources,
+    grants: Grants,
+    pub(super) verifiers: Box<[AcceptedVerifier]>,
+    attempts: Box<[Check]>,
 }
 
 impl KeyRecord {
@@ -31,23 +39,33 @@ impl KeyRecord {
     /// never matches; the others still do.
     ///
     /// # Errors
-    /// When the restrictions are not such as the API server accepts. The key is to be treated as
-    /// unknown then.
+    /// When the restrictions, topics or sources are not such as the API server accepts. The key is
+    /// to be treated as unknown then.
     pub fn of(access_key: &AccessKey) -> Result<Option<Self>, UnreadableKey> {
         let deleted = access_key.metadata.deletion_timestamp.is_some();
         let Some(status) = access_key.status.as_ref().filter(|_| !deleted) else {
             return Ok(None);
         };
-        let Some(key) = status.key.clone() else {
+        let Some(key) = status.key.as_deref() else {
             return Ok(None);
         };
+        let spec = &access_key.spec;
         Ok(Some(Self {
-            key,
-            state: access_key.spec.state,
-            scope: Scope::of(&access_key.spec.restrictions)?,
+            key: key.into(),
+            state: spec.state,
+            validity: Validity::default(),
+            scope: Scope::of(&spec.restrictions)?,
+            sources: Sources::of(&spec.sources)?,
+            grants: Grants::of(&spec.topics)?,
             verifiers: accepted_verifiers(status),
             attempts: attempts_under_way(status),
         }))
+    }
+
+    /// The same, valid at these times only.
+    #[must_use]
+    pub fn with_validity(self, validity: Validity) -> Self {
+        Self { validity, ..self }
     }
 
     /// The public identifier that the record is looked up by.
@@ -59,34 +77,110 @@ impl KeyRecord {
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
+
+    /// What the key grants outside the topic root.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// The verifiers that are accepted until they end, the newest first.
+    pub fn verifiers(&self) -> &[AcceptedVerifier] {
+        &self.verifiers
+    }
+
+    /// Until when the key is valid.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.validity.expires_at
+    }
+
+    /// Keeps what was found out about the verifiers that an earlier record of the key shares.
+    pub fn learn_from(&mut self, earlier: &KeyRecord) {
+        for own in &mut self.verifiers {
+            let mut same = earlier.verifiers.iter();
+            if let Some(known) = same.find(|known| known.hashed.verifier == own.hashed.verifier) {
+                own.hashed = Arc::clone(&known.hashed);
+            }
+        }
+    }
+
+    /// Whether a secret of the key may have been made elsewhere, and look like anything.
+    pub(super) fn was_taken_over(&self) -> bool {
+        self.verifiers
+            .iter()
+            .any(|verifier| verifier.check.is_none())
+    }
+
+    /// Whether the secret may be one that is being issued.
+    pub(super) fn is_under_way(&self, secret: &Secret) -> bool {
+        !self.attempts.is_empty() && self.attempts.contains(&Check::of(&self.key, secret))
+    }
+}
+
+/// When a key is valid.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Validity {
+    /// The instant from which it is. None: from the beginning.
+    pub not_before: Option<Timestamp>,
+    /// The instant from which it is not any more. None: for ever.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Validity {
+    pub(super) fn begins_after(&self, now: Timestamp) -> bool {
+        self.not_before.is_some_and(|begin| now < begin)
+    }
+
+    pub(super) fn ended_before(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
 }
 
 /// A verifier that a secret may match.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct AcceptedVerifier {
     /// Which issue of the key it came from.
     pub revision: i32,
     /// The hash.
-    pub verifier: Verifier,
+    pub hashed: Arc<Hashed>,
     /// What the secret's check must be. None for a secret that was not generated.
     pub check: Option<Check>,
     /// The instant from which it is no longer accepted. None: until it is retired.
     pub valid_until: Option<Timestamp>,
 }
 
+/// A verifier, and what is known about the secret that it accepts. Shared by all records with it, so
+/// that what is found out about one is known for those that replace it.
+#[derive(Debug)]
+pub struct Hashed {
+    /// The hash.
+    pub verifier: Verifier,
+    /// A keyed digest of the secret that was found to match.
+    pub matched: OnceLock<[u8; 32]>,
+}
+
 impl AcceptedVerifier {
     fn of(accepted: &api::AcceptedVerifier) -> Option<Self> {
+        let verifier = Verifier::parse(&accepted.verifier).ok()?;
+        let check = accepted.check.as_deref().map(Check::parse);
         Some(Self {
             revision: accepted.revision,
-            verifier: Verifier::parse(&accepted.verifier).ok()?,
-            check: accepted
-                .check
-                .as_deref()
-                .map(Check::parse)
-                .transpose()
-                .ok()?,
+            hashed: Arc::new(Hashed {
+                verifier,
+                matched: OnceLock::new(),
+            }),
+            check: check.transpose().ok()?,
             valid_until: accepted.valid_until.as_ref().map(|time| time.0),
         })
+    }
+
+    /// Whether it is accepted now.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.valid_until.is_none_or(|end| now < end)
+    }
+
+    /// Whether this is the secret that was hashed. Runs one hash.
+    pub fn verifies(&self, secret: &Secret) -> bool {
+        self.hashed.verifier.verifies(secret)
     }
 }
 
@@ -95,15 +189,19 @@ impl AcceptedVerifier {
 pub enum Scope {
     /// Any device, whether a Device has its ID or not.
     AllDevices,
-    /// The devices that any of the three admits.
-    Restricted {
-        /// Device IDs, compared exactly. A Device need not exist.
-        ids: HashSet<String>,
-        /// Tags of which the Device must have one. A missing part stands for any.
-        tags: Vec<TagPair>,
-        /// What the Device's labels must match, all of it.
-        selector: Option<Selector>,
-    },
+    /// The devices that the restrictions admit.
+    Restricted(Box<Restricted>),
+}
+
+/// Devices that any of the three admits.
+#[derive(Clone, Debug)]
+pub struct Restricted {
+    /// Device IDs, compared exactly, in their order. A Device need not exist.
+    ids: Box<[Box<str>]>,
+    /// Tags of which the Device must have one. A missing part stands for any.
+    tags: Box<[TagPair]>,
+    /// What the Device's labels must match, all of it.
+    selector: Option<Selector>,
 }
 
 impl Scope {
@@ -121,43 +219,50 @@ impl Scope {
         let restricted = device_ids.is_some() || device_tags.is_some() || device_selector.is_some();
         match (all_devices, restricted) {
             (Some(true), false) => Ok(Self::AllDevices),
-            (None, true) => Ok(Self::Restricted {
+            (None, true) => Ok(Self::Restricted(Box::new(Restricted {
                 ids: read_ids(device_ids.as_deref())?,
                 tags: read_tags(device_tags.as_deref())?,
                 selector: device_selector.as_ref().map(read_selector).transpose()?,
-            }),
+            }))),
             (None, false) => Err(UnreadableKey::Empty("restrictions")),
             (Some(_), _) => Err(UnreadableKey::AllDevices),
         }
     }
 
+    /// Whether every device is admitted.
+    pub fn admits_all(&self) -> bool {
+        matches!(self, Self::AllDevices)
+    }
+
     /// Whether the device with this ID is admitted; `device` is the record of the Device that has
     /// it, if any.
     pub fn admits(&self, device_id: &str, device: Option<&DeviceRecord>) -> bool {
-        let Self::Restricted {
+        let Self::Restricted(restricted) = self else {
+            return true;
+        };
+        let Restricted {
             ids,
             tags,
             selector,
-        } = self
-        else {
-            return true;
-        };
+        } = &**restricted;
         let known = |device: &DeviceRecord| {
             tags.iter().any(|pair| device.has_tag(pair))
                 || selector
                     .as_ref()
                     .is_some_and(|selector| selector.matches(&device.labels))
         };
-        ids.contains(device_id) || device.is_some_and(known)
+        let is_listed = ids.binary_search_by(|id| (**id).cmp(device_id)).is_ok();
+        is_listed || device.is_some_and(known)
     }
 }
 
 /// What counts of a Device.
 #[derive(Clone, Debug)]
 pub struct DeviceRecord {
-    pub(super) id: String,
-    pub(super) class: DeviceClass,
-    tags: Vec<Tag>,
+    id: Box<str>,
+    class: DeviceClass,
+    gateway: Option<Box<str>>,
+    tags: Box<[Tag]>,
     labels: BTreeMap<String, String>,
     pub(super) disabled: bool,
 }
@@ -166,18 +271,30 @@ impl DeviceRecord {
     /// Reads a Device. Of two with one ID, and of one that is being deleted, nothing is known here:
     /// see [`crate::devices`].
     pub fn of(device: &Device) -> Self {
+        let spec = &device.spec;
         Self {
-            id: device.device_id().to_owned(),
-            class: device.spec.class,
-            tags: device.spec.tags.clone(),
+            id: device.device_id().into(),
+            class: spec.class,
+            gateway: spec.gateway.as_deref().map(Into::into),
+            tags: spec.tags.clone().into(),
             labels: device.metadata.labels.clone().unwrap_or_default(),
-            disabled: device.spec.disabled,
+            disabled: spec.disabled,
         }
     }
 
     /// The device's ID.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// What the device is.
+    pub fn class(&self) -> DeviceClass {
+        self.class
+    }
+
+    /// The ID of the one gateway that speaks for this peripheral.
+    pub fn gateway(&self) -> Option<&str> {
+        self.gateway.as_deref()
     }
 
     fn has_tag(&self, pair: &TagPair) -> bool {
@@ -208,14 +325,21 @@ pub enum UnreadableKey {
         "restrictions.deviceSelector is not valid at the label {0:?}: check operator and values"
     )]
     Selector(String),
+    /// Topics.
+    #[error(transparent)]
+    Topics(#[from] UnreadableFilter),
+    /// Sources.
+    #[error(transparent)]
+    Sources(#[from] UnreadableSources),
 }
+
 /// The newest first, and no more than the API allows: each may cost a hash.
-fn accepted_verifiers(status: &AccessKeyStatus) -> Vec<AcceptedVerifier> {
+fn accepted_verifiers(status: &AccessKeyStatus) -> Box<[AcceptedVerifier]> {
     let newest_first = status.verifiers.iter().rev().take(MAX_VERIFIERS);
     newest_first.filter_map(AcceptedVerifier::of).collect()
 }
 
-fn attempts_under_way(status: &AccessKeyStatus) -> Vec<Check> {
+fn attempts_under_way(status: &AccessKeyStatus) -> Box<[Check]> {
     let attempts = status
         .issuance
         .iter()
@@ -225,14 +349,20 @@ fn attempts_under_way(status: &AccessKeyStatus) -> Vec<Check> {
         .collect()
 }
 
-fn read_ids(ids: Option<&[String]>) -> Result<HashSet<String>, UnreadableKey> {
-    match ids {
-        Some([]) => Err(UnreadableKey::Empty("restrictions.deviceIds")),
-        ids => Ok(ids.unwrap_or_default().iter().cloned().collect()),
+fn read_ids(ids: Option<&[String]>) -> Result<Box<[Box<str>]>, UnreadableKey> {
+    if ids.is_some_and(<[String]>::is_empty) {
+        return Err(UnreadableKey::Empty("restrictions.deviceIds"));
     }
+    let mut ids: Vec<Box<str>> = ids
+        .unwrap_or_default()
+        .iter()
+        .map(|id| id.as_str().into())
+        .collect();
+    ids.sort_unstable();
+    Ok(ids.into())
 }
 
-fn read_tags(tags: Option<&[TagPair]>) -> Result<Vec<TagPair>, UnreadableKey> {
+fn read_tags(tags: Option<&[TagPair]>) -> Result<Box<[TagPair]>, UnreadableKey> {
     let pairs = tags.unwrap_or_default();
     if tags.is_some_and(<[TagPair]>::is_empty) {
         return Err(UnreadableKey::Empty("restrictions.deviceTags"));
@@ -243,7 +373,7 @@ fn read_tags(tags: Option<&[TagPair]>) -> Result<Vec<TagPair>, UnreadableKey> {
     {
         return Err(UnreadableKey::EmptyTag);
     }
-    Ok(pairs.to_vec())
+    Ok(pairs.into())
 }
 
 /// Stricter than the conversion it ends in, which takes `NotIn` without values for a requirement

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::Restrictions;
+use crate::api::{DeviceClass, Restrictions};
 use crate::verifier::{HashProfile, Verifier};
 
 const KEY: &str = "kwk_0123456789abcdefghjkmnpqrs";
@@ -111,10 +111,31 @@ fn decide_by_hash(
     device_id: &str,
     secret: &str,
 ) -> Decision {
-    let presented = Presented { device_id, secret };
-    decide(record, device, &presented, now(), |accepted, secret| {
-        accepted.verifier.verifies(secret)
-    })
+    let presented = presented(device_id, secret);
+    decide(
+        about(record, device),
+        &presented,
+        now(),
+        AcceptedVerifier::verifies,
+    )
+}
+
+fn presented<'a>(device_id: &'a str, secret: &'a str) -> Presented<'a> {
+    Presented {
+        namespace: "plant",
+        key: KEY,
+        device_id,
+        secret,
+        source: None,
+    }
+}
+
+fn about<'a>(key: Option<&'a KeyRecord>, device: Option<&'a DeviceRecord>) -> Known<'a> {
+    Known {
+        key,
+        device,
+        requires_registration: false,
+    }
 }
 
 /// Decides with a match that must not be asked for.
@@ -124,8 +145,8 @@ fn decide_without_hash(
     device_id: &str,
     secret: &str,
 ) -> Decision {
-    let presented = Presented { device_id, secret };
-    decide(record, device, &presented, now(), |_, _| {
+    let presented = presented(device_id, secret);
+    decide(about(record, device), &presented, now(), |_, _| {
         panic!("a hash was run")
     })
 }
@@ -139,10 +160,12 @@ fn a_device_with_the_secret_is_admitted_as_what_it_is() {
     let record = key(access_key());
     let unregistered = decide_by_hash(Some(&record), None, DEVICE, current().secret);
     let session = |class| Session {
+        namespace: "plant".into(),
         key: KEY.into(),
         device_id: DEVICE.into(),
         class,
-        revision: 1,
+        revision: Some(1),
+        source: None,
     };
     assert_eq!(
         unregistered,
@@ -169,6 +192,19 @@ fn the_first_question_that_fails_gives_the_reason_and_no_hash_is_run() {
         json!({"deviceIds": ["pump-2"]}),
     );
     let inactive = key(with(elsewhere.clone(), "/spec/state", json!("Inactive")));
+
+    let limited = json!({"filter": "AllowList", "cidrs": ["10.0.0.0/8"]});
+    let limited = key(with(elsewhere.clone(), "/spec/sources", limited));
+    let until = |not_before: Option<&str>, expires_at: Option<&str>| {
+        let read = |text: &str| text.parse().expect("a timestamp");
+        limited.clone().with_validity(Validity {
+            not_before: not_before.map(read),
+            expires_at: expires_at.map(read),
+        })
+    };
+    let expired = until(None, Some(NOW));
+    let not_yet = until(Some("2026-06-01T12:00:01Z"), Some(NOW));
+    let inactive = inactive.with_validity(not_yet.validity);
     let elsewhere = key(elsewhere);
     let everywhere = key(access_key());
 
@@ -195,6 +231,27 @@ fn the_first_question_that_fails_gives_the_reason_and_no_hash_is_run() {
             DEVICE,
             wrong,
             Reason::Inactive,
+        ),
+        (
+            Some(&not_yet),
+            Some(&peripheral),
+            DEVICE,
+            wrong,
+            Reason::NotYetValid,
+        ),
+        (
+            Some(&expired),
+            Some(&peripheral),
+            DEVICE,
+            wrong,
+            Reason::Expired,
+        ),
+        (
+            Some(&limited),
+            Some(&peripheral),
+            DEVICE,
+            wrong,
+            Reason::Source,
         ),
         (
             Some(&elsewhere),
@@ -248,6 +305,228 @@ fn a_right_secret_helps_nobody_whom_a_cheaper_question_refuses() {
     for (record, device, reason) in rows {
         let decision = decide_without_hash(Some(record), device.as_ref(), DEVICE, current().secret);
         assert_eq!(decision, Decision::Deny(reason));
+    }
+}
+
+#[test]
+fn a_key_is_valid_from_its_beginning_up_to_its_end() {
+    let at = |text: &str| text.parse::<Timestamp>().expect("a timestamp");
+    let (before, now, after) = ("2026-06-01T11:59:59Z", NOW, "2026-06-01T12:00:01Z");
+    let rows = [
+        (None, None, None),
+        (Some(before), Some(after), None),
+        (Some(now), Some(after), None),
+        (Some(after), None, Some(Reason::NotYetValid)),
+        (None, Some(now), Some(Reason::Expired)),
+        (None, Some(before), Some(Reason::Expired)),
+        (Some(after), Some(before), Some(Reason::NotYetValid)),
+    ];
+    for (not_before, expires_at, refused) in rows {
+        let record = key(access_key()).with_validity(Validity {
+            not_before: not_before.map(at),
+            expires_at: expires_at.map(at),
+        });
+        let decision = decide_by_hash(Some(&record), None, DEVICE, current().secret);
+        match refused {
+            None => assert!(is_allow(&decision), "{not_before:?} {expires_at:?}"),
+            Some(reason) => assert_eq!(decision, Decision::Deny(reason)),
+        }
+    }
+}
+
+#[test]
+fn where_registration_is_required_a_device_needs_its_object() {
+    let record = key(access_key());
+    let registered = device_record(device());
+    let rows = [
+        (false, None, None),
+        (false, Some(&registered), None),
+        (true, None, Some(Reason::NotRegistered)),
+        (true, Some(&registered), None),
+    ];
+    for (requires_registration, device, refused) in rows {
+        let known = Known {
+            requires_registration,
+            ..about(Some(&record), device)
+        };
+        let presented = presented(DEVICE, current().secret);
+        let decision = decide(known, &presented, now(), AcceptedVerifier::verifies);
+        match refused {
+            None => assert!(is_allow(&decision), "{requires_registration}"),
+            Some(reason) => assert_eq!(decision, Decision::Deny(reason)),
+        }
+    }
+}
+
+#[test]
+fn a_key_may_be_used_from_where_its_sources_say() {
+    let sources = json!({"filter": "AllowList", "cidrs": ["10.0.0.0/8"]});
+    let record = key(with(access_key(), "/spec/sources", sources));
+    for (source, admitted) in [
+        (Some("10.1.2.3"), true),
+        (Some("::ffff:10.1.2.3"), true),
+        (Some("192.0.2.1"), false),
+        (None, false),
+    ] {
+        let presented = Presented {
+            source: source.map(|address| address.parse().expect("an address")),
+            ..presented(DEVICE, current().secret)
+        };
+        let known = about(Some(&record), None);
+        let decision = decide(known, &presented, now(), AcceptedVerifier::verifies);
+        assert_eq!(is_allow(&decision), admitted, "{source:?}");
+    }
+}
+
+#[test]
+fn a_secret_that_was_taken_over_may_be_anything_up_to_a_length() {
+    let taken_over = with(current().accepted(0, None), "/check", Value::Null);
+    let record = key(with(access_key(), "/status/verifiers", json!([taken_over])));
+    let long = "x".repeat(1024);
+    for secret in ["hunter2", " ", "\0", "kws_", &long] {
+        let decision = decide_by_hash(Some(&record), None, DEVICE, secret);
+        assert_eq!(decision, Decision::Deny(Reason::BadSecret), "{secret:?}");
+    }
+    for secret in ["", &format!("{long}x")] {
+        let decision = decide_without_hash(Some(&record), None, DEVICE, secret);
+        assert_eq!(decision, Decision::Deny(Reason::Malformed), "{secret:?}");
+    }
+}
+
+#[test]
+fn a_session_stands_as_long_as_it_would_be_admitted() {
+    let [old, new, _] = &*ISSUED;
+    let record = |verifiers: Value| key(with(access_key(), "/status/verifiers", verifiers));
+    let both = record(json!([
+        old.accepted(1, Some("2026-06-01T12:00:01Z")),
+        new.accepted(2, None)
+    ]));
+    let ended = record(json!([old.accepted(1, Some(NOW)), new.accepted(2, None)]));
+    let retired = record(json!([new.accepted(2, None)]));
+    let inactive = key(with(access_key(), "/spec/state", json!("Inactive")));
+    let elsewhere = restricted(json!({"deviceIds": ["pump-2"]}));
+    let session = |revision| Session {
+        namespace: "plant".into(),
+        key: KEY.into(),
+        device_id: DEVICE.into(),
+        class: DeviceClass::Standalone,
+        revision,
+        source: None,
+    };
+    let rows = [
+        (Some(&both), Some(1), Ok(())),
+        (Some(&both), Some(2), Ok(())),
+        (Some(&both), None, Ok(())),
+        (Some(&ended), Some(1), Err(Reason::BadSecret)),
+        (Some(&retired), Some(1), Err(Reason::BadSecret)),
+        (Some(&retired), Some(2), Ok(())),
+        (Some(&retired), None, Ok(())),
+        (Some(&inactive), Some(1), Err(Reason::Inactive)),
+        (Some(&elsewhere), Some(1), Err(Reason::OutOfScope)),
+        (None, Some(1), Err(Reason::UnknownKey)),
+    ];
+    for (row, (record, revision, expected)) in rows.into_iter().enumerate() {
+        let stands = stands(about(record, None), &session(revision), now());
+        assert_eq!(stands, expected, "row {row}");
+    }
+}
+
+#[test]
+fn what_was_found_out_about_a_verifier_is_kept_when_the_record_is_rewritten() {
+    let [old, new, _] = &*ISSUED;
+    let earlier = key(access_key());
+    earlier.verifiers()[0]
+        .hashed
+        .matched
+        .set([7; 32])
+        .expect("it is new");
+    let accepted = json!([old.accepted(1, Some(NOW)), new.accepted(2, None)]);
+    let mut later = key(with(access_key(), "/status/verifiers", accepted));
+    later.learn_from(&earlier);
+    let known: Vec<_> = later
+        .verifiers()
+        .iter()
+        .map(|own| own.hashed.matched.get())
+        .collect();
+    assert_eq!(known, [None, Some(&[7; 32])]);
+}
+
+#[test]
+fn who_sees_whom_follows_the_key_of_who_looks() {
+    let with_class = |id: &str, class: &str, gateway: Option<&str>| {
+        let spec = json!({"deviceId": id, "class": class, "gateway": gateway});
+        device_record(with(device(), "/spec", spec))
+    };
+    let gateway = with_class("gate", "Gateway", None);
+    let plain = with_class("pump-1", "Standalone", None);
+    let its = with_class("own", "Peripheral", Some("gate"));
+    let others = with_class("foreign", "Peripheral", Some("other"));
+    let anyones = with_class("any", "Peripheral", None);
+    let all = key(access_key());
+    let ids = restricted(json!({"deviceIds": ["gate", "pump-1", "valve"]}));
+    let tagged = restricted(json!({"deviceIds": ["gate", "any", "foreign"]}));
+    use Relation::{Admitted, Itself, Other, Peripheral};
+    let rows = [
+        (&all, "pump-1", Some(&plain), "pump-1", Some(&plain), Itself),
+        (&all, "pump-1", None, "pump-1", None, Itself),
+        (&all, "pump-1", None, "nobody", None, Admitted),
+        (&ids, "pump-1", None, "valve", None, Admitted),
+        (&ids, "pump-1", None, "other", None, Other),
+        (&ids, "pump-1", Some(&plain), "own", Some(&its), Other),
+        (&all, "pump-1", Some(&plain), "own", Some(&its), Admitted),
+        (&ids, "gate", Some(&gateway), "own", Some(&its), Peripheral),
+        (&all, "gate", Some(&gateway), "own", Some(&its), Peripheral),
+        (&ids, "gate", None, "own", Some(&its), Other),
+        (
+            &ids,
+            "gate",
+            Some(&gateway),
+            "foreign",
+            Some(&others),
+            Other,
+        ),
+        (
+            &tagged,
+            "gate",
+            Some(&gateway),
+            "foreign",
+            Some(&others),
+            Admitted,
+        ),
+        (
+            &all,
+            "gate",
+            Some(&gateway),
+            "any",
+            Some(&anyones),
+            Peripheral,
+        ),
+        (
+            &tagged,
+            "gate",
+            Some(&gateway),
+            "any",
+            Some(&anyones),
+            Peripheral,
+        ),
+        (&ids, "gate", Some(&gateway), "any", Some(&anyones), Other),
+        (
+            &ids,
+            "gate",
+            Some(&gateway),
+            "pump-1",
+            Some(&plain),
+            Admitted,
+        ),
+        (&ids, "gate", Some(&gateway), "pump-2", None, Other),
+    ];
+    for (row, (key, viewer, own, target, device, expected)) in rows.into_iter().enumerate() {
+        let known = about(Some(key), own);
+        assert_eq!(
+            relation(known, viewer, target, device),
+            expected,
+            "row {row}"
+        );
     }
 }
 
@@ -542,7 +821,7 @@ fn a_secret_is_accepted_by_any_verifier_that_is_still_valid() {
     for (issued, valid_until, revision) in rows {
         let decision = decide_by_hash(Some(&record(valid_until)), None, DEVICE, issued.secret);
         match decision {
-            Decision::Allow(session) => assert_eq!(Some(session.revision), revision),
+            Decision::Allow(session) => assert_eq!(session.revision, revision),
             decision => assert_eq!(
                 (decision, None),
                 (Decision::Deny(Reason::BadSecret), revision)
@@ -649,11 +928,8 @@ fn forged_status_costs_no_more_than_four_hashes() {
         json!(vec![forged; 1000]),
     ));
     let mut hashes = 0;
-    let presented = Presented {
-        device_id: DEVICE,
-        secret: ISSUED[1].secret,
-    };
-    let decision = decide(Some(&record), None, &presented, now(), |_, _| {
+    let presented = presented(DEVICE, ISSUED[1].secret);
+    let decision = decide(about(Some(&record), None), &presented, now(), |_, _| {
         hashes += 1;
         false
     });

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::index::Name;
+use crate::backoff::Backoff;
 use crate::clock::Moment;
-use crate::controller::backoff::Backoff;
 
 /// Devices that wait for a write.
 #[derive(Debug, Default)]

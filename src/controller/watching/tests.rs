@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures::channel::mpsc;
 use futures::{FutureExt, SinkExt};
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time;
@@ -218,7 +219,7 @@ impl Server {
     }
 
     fn events(&self) -> impl Stream<Item = Result<Event<ConfigMap>, Error>> + use<> {
-        let mut apis = apis(&self.client, &["plant".to_owned()], REQUEST_TIMEOUT);
+        let mut apis = punctual::apis(&self.client, &["plant".to_owned()], REQUEST_TIMEOUT);
         events(apis.remove(0), PAGE)
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Frame;
-use kube::Client;
 use kube::client::Body;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
 use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
@@ -34,6 +35,21 @@ pub fn client(client: &Client, request_timeout: Duration) -> Client {
         send(inner.clone(), request, patience)
     });
     Client::new(service, client.default_namespace())
+}
+
+/// The objects of these namespaces, or of all if none is named, to be listed and watched in time.
+pub fn apis<K>(of: &Client, namespaces: &[String], request_timeout: Duration) -> Vec<Api<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    let client = client(of, request_timeout);
+    if namespaces.is_empty() {
+        return vec![Api::all(client)];
+    }
+    namespaces
+        .iter()
+        .map(|namespace| Api::namespaced(client.clone(), namespace))
+        .collect()
 }
 
 async fn send(

@@ -1,0 +1,147 @@
+//! What the gateway knows: the keys and the Devices of its namespaces.
+//!
+//! A plain structure, which others feed. The keys and Devices of a namespace never mix with those of
+//! another.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::claims::{Claimant, Claims, Register};
+use crate::policy::{DeviceRecord, KeyRecord};
+
+/// Keys by their public identifier, and Devices by their ID.
+#[derive(Debug, Default)]
+pub struct Directory {
+    namespaces: HashSet<Arc<str>>,
+    keys: Register<KeyRecord>,
+    devices: Register<DeviceRecord>,
+}
+
+/// Which object it is, and since when there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<'a> {
+    /// `metadata.namespace`.
+    pub namespace: &'a str,
+    /// `metadata.name`.
+    pub name: &'a str,
+    /// `metadata.creationTimestamp`. Of two objects that claim one key or device ID the older has it.
+    pub created: Timestamp,
+    /// `metadata.resourceVersion`.
+    pub version: u64,
+}
+
+impl Directory {
+    /// The record of this key.
+    pub fn key(&self, namespace: &str, key: &str) -> Option<&KeyRecord> {
+        self.keys.get(namespace, key)
+    }
+
+    /// The record of the Device with this ID.
+    pub fn device(&self, namespace: &str, id: &str) -> Option<&DeviceRecord> {
+        self.devices.get(namespace, id)
+    }
+
+    /// How many AccessKeys are known.
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// How many Devices are known.
+    pub fn devices(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// An AccessKey is there, or has changed, unless a later version of it is known.
+    pub fn apply_key(&mut self, object: Object<'_>, record: KeyRecord) {
+        if !self
+            .keys
+            .is_behind(object.namespace, object.name, object.version)
+        {
+            self.set_key(object, record);
+        }
+    }
+
+    /// An AccessKey is as it is listed, whatever is known of it. What was found out about verifiers
+    /// that it keeps is kept.
+    pub fn set_key(&mut self, object: Object<'_>, mut record: KeyRecord) {
+        if let Some(earlier) = self.keys.named(object.namespace, object.name) {
+            record.learn_from(earlier);
+        }
+        let claimant = self.claimant(object, record);
+        self.keys.insert(claimant);
+    }
+
+    /// An AccessKey is gone, or admits nobody. Was it known?
+    pub fn delete_key(&mut self, namespace: &str, name: &str) -> bool {
+        self.keys.remove(namespace, name)
+    }
+
+    /// A Device is there, or has changed, unless a later version of it is known.
+    pub fn apply_device(&mut self, object: Object<'_>, record: DeviceRecord) {
+        if !self
+            .devices
+            .is_behind(object.namespace, object.name, object.version)
+        {
+            self.set_device(object, record);
+        }
+    }
+
+    /// A Device is as it is listed, whatever is known of it.
+    pub fn set_device(&mut self, object: Object<'_>, record: DeviceRecord) {
+        let claimant = self.claimant(object, record);
+        self.devices.insert(claimant);
+    }
+
+    /// A Device is gone. Was it known?
+    pub fn delete_device(&mut self, namespace: &str, name: &str) -> bool {
+        self.devices.remove(namespace, name)
+    }
+
+    /// Forgets the AccessKeys for which this does not hold, by namespace and name; how many?
+    pub fn retain_keys(&mut self, exists: impl Fn(&str, &str) -> bool) -> usize {
+        self.keys
+            .retain(|object| exists(&object.namespace, &object.name))
+            .len()
+    }
+
+    /// Forgets the Devices for which this does not hold, by namespace and name; how many?
+    pub fn retain_devices(&mut self, exists: impl Fn(&str, &str) -> bool) -> usize {
+        self.devices
+            .retain(|object| exists(&object.namespace, &object.name))
+            .len()
+    }
+
+    fn claimant<R>(&mut self, object: Object<'_>, record: R) -> Claimant<R> {
+        Claimant {
+            namespace: self.intern(object.namespace),
+            name: object.name.into(),
+            created: object.created,
+            version: object.version,
+            record,
+        }
+    }
+
+    /// There are few namespaces, and many records.
+    fn intern(&mut self, namespace: &str) -> Arc<str> {
+        if let Some(known) = self.namespaces.get(namespace) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = namespace.into();
+        self.namespaces.insert(Arc::clone(&new));
+        new
+    }
+}
+
+impl Claims for KeyRecord {
+    fn id(&self) -> &str {
+        self.key()
+    }
+}
+
+impl Claims for DeviceRecord {
+    fn id(&self) -> &str {
+        DeviceRecord::id(self)
+    }
+}

@@ -1,0 +1,219 @@
+//! Hashing where nobody waits for it: on threads of its own, as many as there are processors, which
+//! yield to all others. What waits is bounded, and nothing is hashed twice at a time.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, available_parallelism};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::metrics::Metrics;
+use crate::key::Secret;
+use crate::policy::Hashed;
+
+/// As many wait at most; with the default profile for less than a second.
+const QUEUE: usize = 1024;
+
+/// Secrets that are known to be wrong.
+const MOST_WRONG: usize = 8192;
+
+/// A keyed digest of a secret: who does not know this process's key learns nothing from it.
+pub(super) type Fingerprint = [u8; 32];
+
+/// One secret, to be held against one verifier.
+pub(super) struct Question {
+    pub hashed: Arc<Hashed>,
+    pub secret: Secret,
+    /// Of the secret.
+    pub fingerprint: Fingerprint,
+    /// Of secret and verifier, where it is worth remembering that they do not match: a generated
+    /// secret that is wrong fails its check.
+    pub if_wrong: Option<Fingerprint>,
+}
+
+/// Too much is waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Overload;
+
+/// The threads, and what waits for them.
+pub(super) struct Hashing {
+    jobs: SyncSender<Job>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    metrics: Metrics,
+}
+
+#[derive(Default)]
+struct State {
+    flights: HashMap<Flight, watch::Receiver<Option<bool>>>,
+    wrong: Wrong,
+    waiting: usize,
+}
+
+/// The verifier, by where it lies, and the secret.
+type Flight = (usize, Fingerprint);
+
+struct Job {
+    question: Question,
+    flight: Flight,
+    answer: watch::Sender<Option<bool>>,
+}
+
+impl Hashing {
+    /// Starts the threads. They end when this goes out of scope.
+    pub fn start(metrics: Metrics) -> Hashing {
+        let (jobs, queue) = sync_channel(QUEUE);
+        let queue = Arc::new(Mutex::new(queue));
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            metrics,
+        });
+        for _ in 0..available_parallelism().map_or(1, usize::from) {
+            let (queue, shared) = (Arc::clone(&queue), Arc::clone(&shared));
+            let thread = thread::Builder::new().name("keyward-hash".to_owned());
+            let started = thread.spawn(move || shared.work(&queue));
+            started.expect("the system starts threads");
+        }
+        Hashing { jobs, shared }
+    }
+
+    /// Whether a question would be refused now.
+    pub fn is_full(&self) -> bool {
+        lock(&self.shared.state).waiting >= QUEUE
+    }
+
+    /// As if as many waited as may.
+    #[cfg(test)]
+    pub fn fill(&self) {
+        lock(&self.shared.state).waiting = QUEUE;
+    }
+
+    /// Whether this is known to be wrong.
+    pub fn is_wrong(&self, fingerprint: &Fingerprint) -> bool {
+        lock(&self.shared.state).wrong.contains(fingerprint)
+    }
+
+    /// Whether the secret is the one that was hashed. An answer of yes is left with the verifier.
+    pub async fn answer(&self, question: Question) -> Result<bool, Overload> {
+        let mut answer = match self.ask(question)? {
+            Asked::Known(known) => return Ok(known),
+            Asked::Waiting(answer) => answer,
+        };
+        let answer = answer.wait_for(Option::is_some).await;
+        answer.ok().and_then(|answer| *answer).ok_or(Overload)
+    }
+
+    fn ask(&self, question: Question) -> Result<Asked, Overload> {
+        let mut state = lock(&self.shared.state);
+        // Somebody may have had the answer since it was looked for.
+        if let Some(known) = state.known(&question) {
+            return Ok(Asked::Known(known));
+        }
+        let flight = (Arc::as_ptr(&question.hashed).addr(), question.fingerprint);
+        if let Some(answer) = state.flights.get(&flight) {
+            return Ok(Asked::Waiting(answer.clone()));
+        }
+        let (sender, answer) = watch::channel(None);
+        let job = Job {
+            question,
+            flight,
+            answer: sender,
+        };
+        match self.jobs.try_send(job) {
+            Ok(()) => {
+                state.flights.insert(flight, answer.clone());
+                state.waiting += 1;
+                self.shared.metrics.hashes_waiting.inc();
+                Ok(Asked::Waiting(answer))
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Overload),
+        }
+    }
+}
+
+enum Asked {
+    Known(bool),
+    Waiting(watch::Receiver<Option<bool>>),
+}
+
+impl Shared {
+    fn work(&self, queue: &Mutex<Receiver<Job>>) {
+        // Where this is not allowed, hashing competes with the rest.
+        let _ = rustix::process::nice(19);
+        loop {
+            let job = lock(queue).recv();
+            let Ok(job) = job else { return };
+            self.hash(job);
+        }
+    }
+
+    fn hash(&self, job: Job) {
+        let Question {
+            hashed,
+            secret,
+            fingerprint,
+            if_wrong,
+        } = job.question;
+        lock(&self.state).waiting -= 1;
+        self.metrics.hashes_waiting.dec();
+        let begin = Instant::now();
+        let is_right = hashed.verifier.verifies(&secret);
+        self.metrics.hashes.inc();
+        self.metrics
+            .hash_seconds
+            .observe(begin.elapsed().as_secs_f64());
+        let mut state = lock(&self.state);
+        match if_wrong {
+            _ if is_right => _ = hashed.matched.set(fingerprint),
+            Some(wrong) => state.wrong.insert(wrong),
+            None => {}
+        }
+        // Only now, or somebody could find neither the answer nor whoever looks for it.
+        state.flights.remove(&job.flight);
+        drop(state);
+        job.answer.send(Some(is_right)).ok();
+    }
+}
+
+impl State {
+    fn known(&self, question: &Question) -> Option<bool> {
+        let matched = question.hashed.matched.get();
+        let matched = matched.map(|matched| *matched == question.fingerprint);
+        let is_wrong = |wrong: &Fingerprint| self.wrong.contains(wrong).then_some(false);
+        matched.or_else(|| question.if_wrong.as_ref().and_then(is_wrong))
+    }
+}
+
+/// A bounded set: the oldest make room for new ones.
+#[derive(Default)]
+struct Wrong {
+    all: HashSet<Fingerprint>,
+    oldest_first: VecDeque<Fingerprint>,
+}
+
+impl Wrong {
+    fn contains(&self, fingerprint: &Fingerprint) -> bool {
+        self.all.contains(fingerprint)
+    }
+
+    fn insert(&mut self, fingerprint: Fingerprint) {
+        if !self.all.insert(fingerprint) {
+            return;
+        }
+        self.oldest_first.push_back(fingerprint);
+        if self.oldest_first.len() > MOST_WRONG
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.all.remove(&oldest);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

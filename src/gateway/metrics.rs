@@ -1,0 +1,168 @@
+//! What a gateway counts.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::policy::{Decision, Reason};
+
+/// The metrics of one gateway; clones count into the same ones.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// `keyward_decisions_total{asked,answer}`
+    pub decisions: Family<DecisionLabels, Counter>,
+    /// `keyward_gateway_hashes_total`
+    pub hashes: Counter,
+    /// `keyward_gateway_hash_seconds`
+    pub hash_seconds: Histogram,
+    /// `keyward_gateway_hashes_waiting`
+    pub hashes_waiting: Gauge,
+    /// `keyward_gateway_keys`
+    pub keys: Gauge,
+    /// `keyward_gateway_devices`
+    pub devices: Gauge,
+    /// `keyward_gateway_unreadable_total`
+    pub unreadable: Counter,
+}
+
+impl Metrics {
+    /// New metrics, all at zero.
+    pub fn new() -> Metrics {
+        let metrics = Metrics {
+            decisions: Family::default(),
+            hashes: Counter::default(),
+            hash_seconds: Histogram::new(exponential_buckets(0.0001, 4.0, 9)),
+            hashes_waiting: Gauge::default(),
+            keys: Gauge::default(),
+            devices: Gauge::default(),
+            unreadable: Counter::default(),
+        };
+        // A series that appears with its first increase hides that increase from rate().
+        for asked in [Asked::Authenticate, Asked::Authorize] {
+            let denials = Reason::ALL.map(Answer::Deny);
+            for answer in [Answer::Allow, Answer::Unavailable]
+                .into_iter()
+                .chain(denials)
+            {
+                let labels = DecisionLabels { asked, answer };
+                let _ = metrics.decisions.get_or_create(&labels);
+            }
+        }
+        metrics
+    }
+
+    /// Counts one decision.
+    pub fn decided<T>(&self, asked: Asked, decision: &Decision<T>) {
+        let answer = match decision {
+            Decision::Allow(_) => Answer::Allow,
+            Decision::Deny(reason) => Answer::Deny(*reason),
+            Decision::Unavailable => Answer::Unavailable,
+        };
+        let labels = DecisionLabels { asked, answer };
+        self.decisions.get_or_create(&labels).inc();
+    }
+
+    /// Shows them.
+    pub fn register(&self, to: &mut Registry) {
+        to.register(
+            "decisions",
+            "Decisions, by what was asked (authenticate, authorize) and the answer: allow, \
+             unavailable, or why it was refused",
+            self.decisions.clone(),
+        );
+        to.register(
+            "gateway_hashes",
+            "Secrets that were hashed to check them",
+            self.hashes.clone(),
+        );
+        to.register_with_unit(
+            "gateway_hash",
+            "How long one hash took",
+            Unit::Seconds,
+            self.hash_seconds.clone(),
+        );
+        to.register(
+            "gateway_hashes_waiting",
+            "Secrets that wait to be hashed",
+            self.hashes_waiting.clone(),
+        );
+        to.register(
+            "gateway_keys",
+            "AccessKeys that are known, but for those that nothing was issued for",
+            self.keys.clone(),
+        );
+        to.register(
+            "gateway_devices",
+            "Devices that are known",
+            self.devices.clone(),
+        );
+        to.register(
+            "gateway_unreadable",
+            "Versions of AccessKeys that could not be read, and admit nobody",
+            self.unreadable.clone(),
+        );
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Labels of `keyward_decisions_total`.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct DecisionLabels {
+    /// What was asked.
+    pub asked: Asked,
+    /// What was answered.
+    pub answer: Answer,
+}
+
+/// What is asked of a gateway.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Asked {
+    /// May this device have a session?
+    Authenticate,
+    /// May this session do this?
+    Authorize,
+}
+
+/// What a gateway answers.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Answer {
+    /// Yes.
+    Allow,
+    /// No.
+    Deny(Reason),
+    /// Nobody can tell.
+    Unavailable,
+}
+
+impl EncodeLabelValue for Asked {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        EncodeLabelValue::encode(
+            &match self {
+                Asked::Authenticate => "authenticate",
+                Asked::Authorize => "authorize",
+            },
+            encoder,
+        )
+    }
+}
+
+impl EncodeLabelValue for Answer {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        EncodeLabelValue::encode(
+            &match self {
+                Answer::Allow => "allow",
+                Answer::Deny(reason) => reason.as_str(),
+                Answer::Unavailable => "unavailable",
+            },
+            encoder,
+        )
+    }
+}

@@ -29,13 +29,17 @@ mod directory;
 pub mod feed;
 mod freshness;
 mod hashing;
+pub mod http;
+pub mod keyring;
 pub mod metrics;
+pub mod token;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tokio::sync::broadcast;
@@ -48,12 +52,13 @@ use self::feed::Order;
 use self::hashing::{Fingerprint, Hashing, Overload, Question};
 use self::metrics::{Asked, Metrics};
 use crate::clock::{Clock, Moment};
+use crate::devices::is_device_id;
 use crate::key::{EntropyError, Secret, random_bytes};
 use crate::policy::{
     AcceptedVerifier, Decision, DeviceRecord, Hashed, KeyRecord, Known, Matches, Presented, Reason,
     Session, decide_from_memory, relation, stands,
 };
-use crate::topics::{Action, Asker, Layout};
+use crate::topics::{Action, Asker, Grants, Layout};
 
 /// What a gateway is told when it starts.
 #[derive(Clone, Debug)]
@@ -82,7 +87,6 @@ impl Options {
 }
 
 /// What a device presents. Has no `Debug`: the secret is plaintext.
-#[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     /// The device ID, with its namespace before it if the gateway serves several.
     pub device_id: &'a str,
@@ -92,6 +96,32 @@ pub struct Credentials<'a> {
     pub secret: &'a str,
     /// The device's address, if it is known.
     pub source: Option<std::net::IpAddr>,
+}
+
+/// Who was admitted before.
+#[derive(Clone, Copy, Debug)]
+pub struct Resumed<'a> {
+    /// The namespace of key and device.
+    pub namespace: &'a str,
+    /// The key.
+    pub key: &'a str,
+    /// The device ID, without the namespace.
+    pub device_id: &'a str,
+    /// What stands for the verifier.
+    pub verifier: &'a str,
+    /// The device's address, if it is known.
+    pub source: Option<std::net::IpAddr>,
+}
+
+/// What a session may rely on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Granted {
+    /// What the key grants outside the topic root.
+    pub grants: Grants,
+    /// What stands for the verifier that admitted the device: see [`token::digest`].
+    pub verifier: String,
+    /// When key or verifier end.
+    pub ends: Option<Timestamp>,
 }
 
 /// Something that sessions may depend on has changed.
@@ -171,6 +201,41 @@ impl Authenticator {
     /// Whether a session that was admitted would be admitted now, its secret being what it was.
     pub fn confirm(&self, session: &Session) -> Decision<()> {
         self.0.confirm(session)
+    }
+
+    /// What a session may rely on for as long as nothing changes; none if it does not stand.
+    pub fn granted(&self, session: &Session) -> Option<Granted> {
+        self.0.granted(session)
+    }
+
+    /// The session of a device that was admitted by the verifier with this [digest](token::digest),
+    /// if it stands.
+    pub fn resume(&self, named: &Resumed<'_>) -> Decision {
+        let decision = self.0.resume(named);
+        self.0.metrics.decided(Asked::Authenticate, &decision);
+        decision
+    }
+
+    /// The device ID as the device presents it.
+    pub fn presented_id(&self, session: &Session) -> String {
+        match self.0.options.namespace {
+            Some(_) => session.device_id.to_string(),
+            None => format!("{}.{}", session.namespace, session.device_id),
+        }
+    }
+
+    /// The topic of this kind (`state`, `command`) of the device with this ID, which is presented like
+    /// the session's own; none if it is no ID, or of another namespace.
+    pub fn device_topic(&self, session: &Session, target: &str, kind: &str) -> Option<String> {
+        let target = match self.0.options.namespace {
+            Some(_) => target,
+            None => {
+                let (namespace, target) = target.split_once('.')?;
+                (*namespace == *session.namespace).then_some(target)?
+            }
+        };
+        let layout = &self.0.options.layout;
+        is_device_id(target).then(|| layout.device_topic(&session.namespace, target, kind))
     }
 
     /// What changes from now on. A listener that is too far behind is told so, and has to look at
@@ -426,6 +491,51 @@ impl Inner {
         let known = self.known_of(&directory, session);
         match stands(known, session, self.clock.now().wall) {
             Ok(()) => Decision::Allow(()),
+            Err(reason) => Decision::Deny(reason),
+        }
+    }
+
+    fn granted(&self, session: &Session) -> Option<Granted> {
+        let now = self.clock.now().wall;
+        let directory = read(&self.directory);
+        let known = self.known_of(&directory, session);
+        stands(known, session, now).ok()?;
+        let key = known.key?;
+        let is_own = |verifier: &&AcceptedVerifier| {
+            verifier.is_valid(now) && session.revision.is_none_or(|own| own == verifier.revision)
+        };
+        let verifier = key.verifiers().iter().find(is_own)?;
+        Some(Granted {
+            grants: key.grants().clone(),
+            verifier: token::digest(verifier.hashed.verifier.as_str()),
+            ends: [key.expires_at(), verifier.valid_until]
+                .into_iter()
+                .flatten()
+                .min(),
+        })
+    }
+
+    fn resume(&self, named: &Resumed<'_>) -> Decision {
+        if self.is_stale() {
+            return Decision::Unavailable;
+        }
+        let directory = read(&self.directory);
+        let known = self.known(&directory, named.namespace, named.key, named.device_id);
+        let verifiers = known.key.map(KeyRecord::verifiers).unwrap_or_default();
+        let own = verifiers
+            .iter()
+            .find(|own| token::digest(own.hashed.verifier.as_str()) == named.verifier);
+        let session = Session {
+            namespace: named.namespace.into(),
+            key: named.key.into(),
+            device_id: named.device_id.into(),
+            class: known.device.map(DeviceRecord::class).unwrap_or_default(),
+            // No issue has this number.
+            revision: Some(own.map_or(i32::MIN, |own| own.revision)),
+            source: named.source,
+        };
+        match stands(known, &session, self.clock.now().wall) {
+            Ok(()) => Decision::Allow(session),
             Err(reason) => Decision::Deny(reason),
         }
     }

@@ -20,6 +20,9 @@ holds_plaintext!(Secret: "keyward::key::Secret" has none of
 holds_plaintext!(Presented: "keyward::policy::Presented<'_>" has none of
     "std::fmt::Debug" "serde::Serialize" "Clone");
 
+holds_plaintext!(Credentials: "keyward::gateway::Credentials<'_>" has none of
+    "std::fmt::Debug" "serde::Serialize" "Clone");
+
 holds_plaintext!(Contents: "keyward::controller::delivery::Contents" has none of
     "std::fmt::Debug" "serde::Serialize" "Clone");
 

@@ -164,7 +164,6 @@ pub fn relation(
 }
 
 /// What a client presents. Has no `Debug`: the secret is plaintext.
-#[derive(Clone, Copy)]
 pub struct Presented<'a> {
     /// The namespace that key and device are looked for in.
     pub namespace: &'a str,

@@ -18,7 +18,7 @@ mod filters;
 mod grants;
 mod layout;
 
-pub use grants::{Grants, UnreadableFilter};
+pub use grants::{Grants, Lists, UnreadableFilter};
 pub use layout::{InvalidRoot, Layout, Root};
 
 use self::filters::{Filter, covered, covers, meet};

@@ -50,6 +50,22 @@ impl Grants {
 }
 
 impl Lists {
+    /// The filters of topics to send to, for this device.
+    pub fn publish_for(&self, device_id: &str) -> Vec<String> {
+        let filters = self.publish.iter();
+        filters
+            .map(|filter| for_device(filter, device_id))
+            .collect()
+    }
+
+    /// The filters of topics to receive from, for this device.
+    pub fn subscribe_for(&self, device_id: &str) -> Vec<String> {
+        let filters = self.subscribe.iter();
+        filters
+            .map(|filter| for_device(filter, device_id))
+            .collect()
+    }
+
     /// The list that counts for this.
     pub(super) fn of(&self, action: Action) -> &[Box<str>] {
         match action {

@@ -95,6 +95,13 @@ impl Layout {
         self.has_several
     }
 
+    /// The topic of this kind of a device.
+    pub fn device_topic(&self, namespace: &str, device_id: &str, kind: &str) -> String {
+        let mut levels = self.root_of(namespace);
+        levels.extend([device_id, kind]);
+        levels.join("/")
+    }
+
     /// The filter of all that is reserved, in every namespace.
     pub(super) fn reserved(&self) -> Filter<'_> {
         let mut reserved = self.root_of("+");

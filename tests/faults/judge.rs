@@ -10,7 +10,7 @@ use http::Method;
 use jiff::Timestamp;
 use keyward::api::{AcceptedVerifier, AccessKey, KeyState};
 use keyward::key::Secret;
-use keyward::policy::{Decision, KeyRecord, Presented, decide};
+use keyward::policy::{Decision, KeyRecord, Known, Presented, decide};
 use keyward::verifier::Verifier;
 use kube::ResourceExt;
 use serde_json::Value;
@@ -217,11 +217,18 @@ impl Bench<'_> {
             .flat_map(|secret| [(secret, self.case.start), (secret, self.case.end)])
         {
             let presented = Presented {
+                namespace: "",
+                key: &secret.key,
                 device_id: "pump",
                 secret: &secret.plaintext,
+                source: None,
             };
-            let decision = decide(record.as_ref(), None, &presented, now, |known, _| {
-                accepts(known.verifier.as_str(), &secret.plaintext)
+            let known = Known {
+                key: record.as_ref(),
+                ..Known::default()
+            };
+            let decision = decide(known, &presented, now, |known, _| {
+                accepts(known.hashed.verifier.as_str(), &secret.plaintext)
             });
             let allowed = matches!(decision, Decision::Allow(_));
             let right = self.is_to_be_allowed(key, secret, now);

@@ -1,0 +1,116 @@
+//! The gateway's HTTP: for devices, and for those who accept connections from devices.
+
+mod address;
+mod answers;
+mod device;
+mod forward;
+mod scopes;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{any, get, post};
+use ipnet::IpNet;
+
+use super::Authenticator;
+use super::keyring::Keyring;
+use super::token::{self, Claims};
+use crate::clock::Clock;
+use crate::policy::{Decision, Reason, Session};
+
+pub use address::Peer;
+
+/// Bytes of the largest body that is read.
+const LARGEST_BODY: usize = 16 * 1024;
+
+/// What all endpoints share.
+#[derive(Clone)]
+pub struct Api(Arc<Shared>);
+
+/// What an [`Api`] is made of.
+pub struct Shared {
+    /// Decides.
+    pub authenticator: Authenticator,
+    /// Signs tokens.
+    pub keyring: Keyring,
+    /// Who issues tokens: a URL.
+    pub issuer: String,
+    /// For whom tokens are.
+    pub audience: String,
+    /// Proxies whose word about a client's address counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Tells the time to tokens.
+    pub clock: Clock,
+}
+
+impl Api {
+    /// Of these parts.
+    pub fn of(parts: Shared) -> Api {
+        Api(Arc::new(parts))
+    }
+
+    /// What devices ask for.
+    pub fn devices(&self) -> Router {
+        Router::new()
+            .route("/auth/device", post(device::auth_device))
+            .route("/oauth/token", post(device::oauth_token))
+            .route("/.well-known/jwks.json", get(device::jwks))
+            .route(
+                "/.well-known/oauth-authorization-server",
+                get(device::metadata),
+            )
+            .layer(DefaultBodyLimit::max(LARGEST_BODY))
+            .with_state(self.clone())
+    }
+
+    /// What is asked by those who accept connections from devices.
+    pub fn brokers(&self) -> Router {
+        Router::new()
+            .route("/introspect", post(forward::introspect))
+            .route("/forward-auth", any(forward::forward_auth))
+            .route("/ext-authz", any(forward::forward_auth))
+            .route("/ext-authz/{*path}", any(forward::forward_auth))
+            .route("/authorize", post(forward::authorize))
+            .layer(DefaultBodyLimit::max(LARGEST_BODY))
+            .with_state(self.clone())
+    }
+
+    /// What a token says, if it was issued here and has not ended.
+    fn claims(&self, token: &str) -> Option<Claims> {
+        let keys = self.0.keyring.published();
+        let keys = keys.iter().map(|key| &**key);
+        let now = self.0.clock.now().wall;
+        token::read(token, keys, &self.0.issuer, &self.0.audience, now)
+    }
+
+    /// The session that a token stands for.
+    fn session(&self, claims: &Claims, source: Option<std::net::IpAddr>) -> Decision<Session> {
+        let named = super::Resumed {
+            namespace: &claims.keyward.namespace,
+            key: &claims.client_id,
+            device_id: &claims.keyward.device,
+            verifier: &claims.keyward.verifier,
+            source,
+        };
+        self.0.authenticator.resume(&named)
+    }
+
+    /// The same, of the token itself.
+    fn bearer(&self, token: &str, source: Option<std::net::IpAddr>) -> Decision<(Session, Claims)> {
+        let Some(claims) = self.claims(token) else {
+            return match self.0.authenticator.is_ready() {
+                true => Decision::Deny(Reason::Malformed),
+                false => Decision::Unavailable,
+            };
+        };
+        match self.session(&claims, source) {
+            Decision::Allow(session) => Decision::Allow((session, claims)),
+            Decision::Deny(reason) => Decision::Deny(reason),
+            Decision::Unavailable => Decision::Unavailable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

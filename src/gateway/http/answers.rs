@@ -1,0 +1,40 @@
+//! Answers. Whoever is refused is told no reason: each protocol has one refusal.
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+
+/// JSON that nobody keeps.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("JSON");
+    let headers = [
+        (http::header::CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, body).into_response()
+}
+
+/// An error as Losant shapes it.
+pub(super) fn losant(status: StatusCode, kind: &str, message: &str) -> Response {
+    json(status, &json!({ "type": kind, "message": message }))
+}
+
+/// An error of RFC 6749.
+pub(super) fn oauth(status: StatusCode, error: &str) -> Response {
+    let mut answer = json(status, &json!({ "error": error }));
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Basic realm=\"keyward\"");
+        answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    answer
+}
+
+/// To be tried again in a second.
+pub(super) fn soon(mut answer: Response) -> Response {
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}

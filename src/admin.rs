@@ -23,6 +23,8 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tracing::info;
 
+use crate::listener::{self, BindError};
+
 /// Opens the admin listener; port 0 takes a free one. The address in use is logged, and written to
 /// `address_file` if there is one.
 ///
@@ -32,13 +34,13 @@ pub async fn listen(
     address: SocketAddr,
     address_file: Option<&Path>,
 ) -> Result<TcpListener, ListenError> {
-    let refused = |cause| ListenError::Bind { address, cause };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
-    let admin = listener.local_addr().map_err(refused)?;
-    info!(address = %admin, "admin listener: /livez, /readyz, /metrics");
-    if let Some(file) = address_file {
-        Addresses { admin }.write(file)?;
-    }
+    let (listener, admin) = listener::bind(address, "--admin-listen").await?;
+    let addresses = Addresses {
+        devices: None,
+        brokers: None,
+        admin,
+    };
+    addresses.tell(address_file)?;
     Ok(listener)
 }
 
@@ -66,21 +68,19 @@ pub async fn serve(
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// The address is in use, say.
-    #[error("cannot listen on {address} (--admin-listen): {cause}")]
-    Bind {
-        /// What was asked for.
-        address: SocketAddr,
-        /// What the system said.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The address file cannot be written.
-    #[error("cannot write {} (--address-file): {cause}", file.display())]
-    AddressFile {
-        /// What was asked for.
-        file: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    AddressFile(#[from] AddressFileError),
+}
+
+/// Why the addresses cannot be written.
+#[derive(Debug, Error)]
+#[error("cannot write {} (--address-file): {cause}", file.display())]
+pub struct AddressFileError {
+    file: PathBuf,
+    cause: io::Error,
 }
 
 /// What has to happen before the process is ready; clones are the same list. Name it all before
@@ -130,17 +130,35 @@ impl Flag {
 
 /// The addresses that the process listens on.
 #[derive(Debug, Serialize)]
-struct Addresses {
-    admin: SocketAddr,
+pub struct Addresses {
+    /// For devices, where there is such a listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devices: Option<SocketAddr>,
+    /// For brokers, proxies and services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brokers: Option<SocketAddr>,
+    /// For probes and metrics.
+    pub admin: SocketAddr,
 }
 
 impl Addresses {
-    fn write(&self, file: &Path) -> Result<(), ListenError> {
-        self.replace(file)
-            .map_err(|cause| ListenError::AddressFile {
-                file: file.to_owned(),
-                cause,
-            })
+    /// Logs them, and writes them to `file` if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn tell(&self, file: Option<&Path>) -> Result<(), AddressFileError> {
+        if let Some(devices) = self.devices {
+            info!(address = %devices, "devices listener: /auth/device, /oauth/token, /.well-known");
+        }
+        if let Some(brokers) = self.brokers {
+            info!(address = %brokers, "brokers listener: /forward-auth, /ext-authz, /authorize, /introspect");
+        }
+        info!(address = %self.admin, "admin listener: /livez, /readyz, /metrics");
+        let Some(file) = file else { return Ok(()) };
+        self.replace(file).map_err(|cause| AddressFileError {
+            file: file.to_owned(),
+            cause,
+        })
     }
 
     /// Whoever waits for the file to appear never reads half of it.

@@ -23,8 +23,11 @@
 //!   question is asked again of what is known by then.
 //! - Nobody is admitted before all was listed once, nor when what is known has grown too old.
 
+pub mod audit;
 mod budget;
+pub mod callers;
 mod claims;
+pub mod command;
 mod directory;
 pub mod feed;
 mod freshness;
@@ -35,18 +38,19 @@ pub mod metrics;
 pub mod token;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 pub use directory::{Directory, Object};
 pub use freshness::{Freshness, Staleness};
 
+use self::audit::{Audit, Subject};
 use self::budget::Budgets;
 use self::feed::Order;
 use self::hashing::{Fingerprint, Hashing, Overload, Question};
@@ -151,6 +155,8 @@ struct Inner {
     fingerprints: Hmac<Sha256>,
     changes: broadcast::Sender<Change>,
     metrics: Metrics,
+    audit: OnceLock<Audit>,
+    ready: watch::Sender<bool>,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -181,20 +187,45 @@ impl Authenticator {
             fingerprints: fingerprints.expect("an HMAC takes keys of any length"),
             changes,
             metrics,
+            audit: OnceLock::new(),
+            ready: watch::Sender::new(false),
         })))
+    }
+
+    /// The same, which writes a line about every decision.
+    #[must_use]
+    pub fn audited(self, audit: Option<Audit>) -> Self {
+        if let Some(audit) = audit {
+            self.0.audit.set(audit).ok();
+        }
+        self
     }
 
     /// Whether the device is admitted.
     pub async fn authenticate(&self, credentials: &Credentials<'_>) -> Decision {
         let decision = self.0.authenticate(credentials).await;
-        self.0.metrics.decided(Asked::Authenticate, &decision);
+        let subject = Subject {
+            namespace: self.0.options.namespace.as_deref().unwrap_or_default(),
+            key: credentials.key,
+            device_id: credentials.device_id,
+            source: credentials.source,
+            act: None,
+        };
+        self.0.decided(Asked::Authenticate, subject, &decision);
         decision
     }
 
     /// Whether a session may do this with a topic, or subscribe to this filter.
     pub fn authorize(&self, session: &Session, action: Action, topic: &str) -> Decision<()> {
         let decision = self.0.authorize(session, action, topic);
-        self.0.metrics.decided(Asked::Authorize, &decision);
+        let subject = Subject {
+            namespace: &session.namespace,
+            key: &session.key,
+            device_id: &session.device_id,
+            source: session.source,
+            act: Some((action, topic)),
+        };
+        self.0.decided(Asked::Authorize, subject, &decision);
         decision
     }
 
@@ -212,7 +243,14 @@ impl Authenticator {
     /// if it stands.
     pub fn resume(&self, named: &Resumed<'_>) -> Decision {
         let decision = self.0.resume(named);
-        self.0.metrics.decided(Asked::Authenticate, &decision);
+        let subject = Subject {
+            namespace: named.namespace,
+            key: named.key,
+            device_id: named.device_id,
+            source: named.source,
+            act: None,
+        };
+        self.0.decided(Asked::Authenticate, subject, &decision);
         decision
     }
 
@@ -247,6 +285,12 @@ impl Authenticator {
     /// Whether all was listed once.
     pub fn is_ready(&self) -> bool {
         self.0.proven.load(Ordering::Acquire) != NEVER
+    }
+
+    /// Resolves once all was listed.
+    pub async fn until_ready(&self) {
+        let mut ready = self.0.ready.subscribe();
+        ready.wait_for(|ready| *ready).await.ok();
     }
 
     /// How long ago all was known; none before all was listed.
@@ -360,7 +404,20 @@ impl Watched {
     }
 }
 
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
+
 impl Inner {
+    fn decided<T>(&self, asked: Asked, subject: Subject<'_>, decision: &Decision<T>) {
+        self.metrics.decided(asked, decision);
+        if let Some(audit) = self.audit.get() {
+            audit.write(self.clock.now().wall, asked, subject, decision);
+        }
+    }
+
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Decision {
         if self.is_stale() {
             return Decision::Unavailable;
@@ -569,6 +626,11 @@ impl Inner {
         let proven = watches.iter().map(Freshness::proven).min().flatten();
         let proven = proven.map_or(NEVER, millis);
         self.proven.store(proven, Ordering::Release);
+        self.ready.send_if_modified(|ready| {
+            let is_news = !*ready && proven != NEVER;
+            *ready |= is_news;
+            is_news
+        });
         proved
     }
 

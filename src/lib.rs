@@ -86,6 +86,7 @@ pub mod crds;
 pub mod devices;
 pub mod gateway;
 pub mod key;
+pub mod listener;
 pub mod metrics;
 #[cfg(doctest)]
 mod plaintext;
@@ -94,5 +95,6 @@ mod punctual;
 pub mod shutdown;
 pub mod sources;
 pub mod telemetry;
+pub mod tls;
 pub mod topics;
 pub mod verifier;

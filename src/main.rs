@@ -9,6 +9,8 @@ use keyward::check::{self, CheckArgs};
 use keyward::controller;
 use keyward::controller::command::{self, ControllerArgs};
 use keyward::crds;
+use keyward::gateway;
+use keyward::gateway::command::GatewayArgs;
 use keyward::shutdown::Shutdown;
 use keyward::telemetry::{self, LogArgs};
 
@@ -50,6 +52,12 @@ enum Command {
     )]
     Controller(ControllerArgs),
 
+    /// Answer for devices: may they, with this key and secret, do this, now?
+    ///
+    /// Watches AccessKeys and Devices, and never reads a Secret. Any number of gateways may run.
+    #[command(after_help = "Example:\n  keyward gateway --namespace plant --ephemeral-signing-key")]
+    Gateway(Box<GatewayArgs>),
+
     /// Tell whether a gateway would admit a device, with this key and secret.
     ///
     /// The secret is read from standard input, or asked for at a terminal. The exit code is 0 for
@@ -66,6 +74,7 @@ impl Command {
     fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         match self {
             Self::Controller(args) => run(args),
+            Self::Gateway(args) => serve(*args),
             Self::Check(args) => answer(args),
             Self::Crds => print_crds(),
         }
@@ -76,7 +85,7 @@ impl Command {
     fn failure(&self) -> ExitCode {
         match self {
             Self::Check(_) => ExitCode::from(2),
-            Self::Controller(_) | Self::Crds => ExitCode::FAILURE,
+            Self::Controller(_) | Self::Gateway(_) | Self::Crds => ExitCode::FAILURE,
         }
     }
 }
@@ -90,6 +99,15 @@ fn run(args: ControllerArgs) -> Result<ExitCode, Box<dyn Error>> {
     runtime.block_on(async {
         let shutdown = Shutdown::on_signal()?;
         command::run(args, shutdown).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn serve(args: GatewayArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signal()?;
+        gateway::command::run(args, shutdown).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -13,6 +13,13 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+/// Shows which version is running.
+pub fn register_build(to: &mut Registry) {
+    let version = env!("CARGO_PKG_VERSION");
+    let build = Info::new([("version", version)]);
+    to.register("build", "The version that is running, as a label", build);
+}
+
 /// The metrics of one process; clones count into the same ones.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -81,9 +88,7 @@ impl Metrics {
         let to = &mut registry;
         self.register_work(to);
         self.register_reconciles(to);
-        let version = env!("CARGO_PKG_VERSION");
-        let build = Info::new([("version", version)]);
-        to.register("build", "The version that is running, as a label", build);
+        register_build(to);
         registry
     }
 

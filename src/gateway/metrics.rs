@@ -1,12 +1,16 @@
 //! What a gateway counts.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
+};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::Authenticator;
 use crate::policy::{Decision, Reason};
 
 /// The metrics of one gateway; clones count into the same ones.
@@ -104,6 +108,24 @@ impl Metrics {
             "Versions of AccessKeys that could not be read, and admit nobody",
             self.unreadable.clone(),
         );
+    }
+}
+
+/// Shows how old what is known is, at the time of each scrape.
+#[derive(Debug)]
+pub struct Age(pub Authenticator);
+
+impl Collector for Age {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let age = self.0.age().map_or(f64::INFINITY, |age| age.as_secs_f64());
+        let age = ConstGauge::new(age);
+        let to = encoder.encode_descriptor(
+            "gateway_freshness_age",
+            "For how long nothing has proven that all changes are known",
+            Some(&Unit::Seconds),
+            age.metric_type(),
+        )?;
+        age.encode(to)
     }
 }
 

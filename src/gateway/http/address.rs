@@ -1,7 +1,7 @@
 //! From where a request comes: the address of its connection, or what a trusted proxy says of it.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::HeaderMap;
@@ -9,10 +9,8 @@ use http::request::Parts;
 use ipnet::IpNet;
 
 use super::Api;
+use crate::listener::Peer;
 use crate::sources::contain;
-
-/// The other end of a connection.
-pub type Peer = SocketAddr;
 
 /// The client's address; none if it is not known.
 pub(super) struct Client(pub Option<IpAddr>);
@@ -22,7 +20,7 @@ impl FromRequestParts<Api> for Client {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Client, Infallible> {
         let peer = parts.extensions.get::<ConnectInfo<Peer>>();
-        let peer = peer.map(|ConnectInfo(peer)| peer.ip().to_canonical());
+        let peer = peer.map(|ConnectInfo(Peer(peer))| peer.ip().to_canonical());
         Ok(Client(peer.map(|peer| {
             client(peer, &parts.headers, &api.0.trusted_proxies)
         })))

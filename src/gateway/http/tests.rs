@@ -104,7 +104,7 @@ impl Gateway {
 
     async fn ask(&self, router: Router, request: Request<Body>) -> Answer {
         let peer: SocketAddr = "192.0.2.1:1234".parse().expect("an address");
-        let router = router.layer(MockConnectInfo(peer));
+        let router = router.layer(MockConnectInfo(crate::listener::Peer(peer)));
         let answer = router.oneshot(request).await.expect("it answers");
         Answer::of(answer).await
     }

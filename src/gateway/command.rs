@@ -1,0 +1,371 @@
+//! `keyward gateway`: flags, and what has to stand before the first request.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+use ipnet::IpNet;
+use kube::Config;
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::audit::Audit;
+use super::callers::{self, Callers};
+use super::http::{Api, Shared};
+use super::keyring::{KeyFileError, Keyring};
+use super::metrics::Metrics;
+use super::{Authenticator, Options, Staleness, feed};
+use crate::admin::{self, Addresses, Readiness};
+use crate::api::GoDuration;
+use crate::clock::Clock;
+use crate::controller::client;
+use crate::key::EntropyError;
+use crate::listener::{self, BindError};
+use crate::shutdown::Shutdown;
+use crate::sources::{UnreadableSources, range};
+use crate::tls::{Tls, TlsError};
+use crate::topics::{InvalidRoot, Layout, Root};
+
+/// Answers for devices: may they, with this key and secret, do this, now?
+#[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("served").args(["namespace", "all_namespaces"]).required(true))]
+pub struct GatewayArgs {
+    /// Serve this namespace; may be given several times. With exactly one, device IDs stand alone;
+    /// otherwise they are presented as NS.ID.
+    #[arg(
+        long,
+        value_name = "NS",
+        env = "KEYWARD_NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub namespace: Vec<String>,
+
+    /// Serve all namespaces.
+    #[arg(long, env = "KEYWARD_ALL_NAMESPACES")]
+    pub all_namespaces: bool,
+
+    /// Serve devices here: /auth/device, /oauth/token and /.well-known. Port 0 takes a free one.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "KEYWARD_DEVICES_LISTEN",
+        default_value = "127.0.0.1:8081"
+    )]
+    pub devices_listen: SocketAddr,
+
+    /// Serve brokers, proxies and services here; on another than the loopback interface they have to
+    /// say who they are.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "KEYWARD_BROKERS_LISTEN",
+        default_value = "127.0.0.1:8082"
+    )]
+    pub brokers_listen: SocketAddr,
+
+    /// Serve /livez, /readyz and /metrics here.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "KEYWARD_ADMIN_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub admin_listen: SocketAddr,
+
+    /// Write the addresses in use to this file, as JSON.
+    #[arg(long, value_name = "FILE", env = "KEYWARD_ADDRESS_FILE")]
+    pub address_file: Option<PathBuf>,
+
+    /// The topics of devices lie below this: ROOT/ID/state and ROOT/ID/command. With several
+    /// namespaces it has to hold {namespace}.
+    #[arg(
+        long,
+        value_name = "ROOT",
+        env = "KEYWARD_TOPIC_ROOT",
+        default_value = "devices"
+    )]
+    pub topic_root: Root,
+
+    /// How long known keys go on working without proof that nothing has changed: 24 hours
+    /// (best-effort) or 60 seconds (strict).
+    #[arg(long, env = "KEYWARD_STALENESS", value_enum, default_value_t)]
+    pub staleness: Staleness,
+
+    /// Admit only devices that have a Device object.
+    #[arg(long, env = "KEYWARD_REQUIRE_REGISTERED_DEVICES")]
+    pub require_registered_devices: bool,
+
+    /// A P-256 key in PKCS#8 PEM; may be given several times. The first signs tokens, all are
+    /// published. Read again when it changes.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYWARD_SIGNING_KEY",
+        value_delimiter = ','
+    )]
+    pub signing_key: Vec<PathBuf>,
+
+    /// Sign tokens with a key that is made at the start and kept by nobody: for one replica only.
+    #[arg(
+        long,
+        env = "KEYWARD_EPHEMERAL_SIGNING_KEY",
+        conflicts_with = "signing_key"
+    )]
+    pub ephemeral_signing_key: bool,
+
+    /// Who issues tokens: the URL of the devices listener, as devices see it.
+    #[arg(long, value_name = "URL", env = "KEYWARD_ISSUER")]
+    pub issuer: Option<String>,
+
+    /// For whom tokens are: the same by default.
+    #[arg(long, value_name = "NAME", env = "KEYWARD_AUDIENCE")]
+    pub audience: Option<String>,
+
+    /// A file with the tokens that brokers, proxies and services authenticate with, one a line. Read
+    /// again when it changes.
+    #[arg(long, value_name = "FILE", env = "KEYWARD_CALLER_TOKEN_FILE")]
+    pub caller_token_file: Option<PathBuf>,
+
+    /// Proxies whose word about a client's address counts: an address or a range; may be given
+    /// several times.
+    #[arg(long, value_name = "CIDR", env = "KEYWARD_TRUSTED_PROXY", value_delimiter = ',', value_parser = proxy)]
+    pub trusted_proxy: Vec<IpNet>,
+
+    /// Serve devices and brokers by TLS, with this certificate chain in PEM. Read again when it
+    /// changes.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYWARD_TLS_CERT",
+        requires = "tls_key"
+    )]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, in PEM.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYWARD_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// Brokers, proxies and services authenticate with certificates of these authorities, in PEM.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYWARD_BROKERS_CLIENT_CA",
+        requires = "tls_cert"
+    )]
+    pub brokers_client_ca: Option<PathBuf>,
+
+    /// Write a line of JSON about every decision to standard output.
+    #[arg(long, env = "KEYWARD_AUDIT")]
+    pub audit: bool,
+
+    /// Give up on a request to the API server after this long.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "KEYWARD_REQUEST_TIMEOUT",
+        default_value = "10s"
+    )]
+    pub request_timeout: GoDuration,
+}
+
+fn proxy(text: &str) -> Result<IpNet, UnreadableSources> {
+    range(text)
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The topic root would mix namespaces.
+    #[error("--topic-root cannot be used: {0}")]
+    Root(#[from] InvalidRoot),
+    /// Anybody could ask.
+    #[error(
+        "--brokers-listen {0} is not on the loopback interface: say who may ask there, by \
+         --caller-token-file or --brokers-client-ca"
+    )]
+    Unguarded(SocketAddr),
+    /// No way to the API server is configured.
+    #[error(
+        "no cluster is configured: set KUBECONFIG, or run in a Pod with a ServiceAccount token: {0}"
+    )]
+    NoCluster(#[from] kube::config::InferConfigError),
+    /// The configuration of the way to the API server cannot be used.
+    #[error("the configuration of the cluster cannot be used: {0}")]
+    Client(#[from] kube::Error),
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] BindError),
+    /// The addresses cannot be written.
+    #[error(transparent)]
+    Addresses(#[from] admin::AddressFileError),
+    /// A signing key cannot be used.
+    #[error(transparent)]
+    SigningKey(#[from] KeyFileError),
+    /// Who may ask cannot be read.
+    #[error(transparent)]
+    Callers(#[from] callers::CallersError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Nothing random is to be had.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+/// Runs until `shutdown`, and answers what was asked by then.
+///
+/// # Errors
+/// When it cannot start: one sentence that says what to change.
+pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError> {
+    let clock = Clock::system();
+    let metrics = Metrics::new();
+    let options = options(&args)?;
+    let guard = guard(&args)?;
+    let tls = args.tls_cert.as_ref().zip(args.tls_key.as_ref());
+    let tls = |client_ca| {
+        tls.map(|(cert, key)| Tls::of_files(cert, key, client_ca))
+            .transpose()
+    };
+    let (devices_tls, brokers_tls) = (tls(None)?, tls(args.brokers_client_ca.as_deref())?);
+    let keyring = keyring(&args, &clock)?;
+    let client = client(Config::infer().await?)?;
+    let audit = args.audit.then(Audit::to_standard_output);
+    let authenticator = Authenticator::new(options, clock.clone(), metrics.clone())?.audited(audit);
+
+    let (devices, devices_at) = listener::bind(args.devices_listen, "--devices-listen").await?;
+    let (brokers, brokers_at) = listener::bind(args.brokers_listen, "--brokers-listen").await?;
+    let (admin, admin_at) = listener::bind(args.admin_listen, "--admin-listen").await?;
+    let addresses = Addresses {
+        devices: Some(devices_at),
+        brokers: Some(brokers_at),
+        admin: admin_at,
+    };
+    addresses.tell(args.address_file.as_deref())?;
+    let issuer = issuer(&args, devices_at);
+    let api = Api::of(Shared {
+        authenticator: authenticator.clone(),
+        keyring: keyring.clone(),
+        audience: args.audience.clone().unwrap_or_else(|| issuer.clone()),
+        issuer,
+        trusted_proxies: args.trusted_proxy.clone(),
+        clock,
+    });
+    info!(namespaces = ?args.namespace, version = env!("CARGO_PKG_VERSION"), "keyward gateway starts");
+
+    let namespaces: Vec<String> = unique(&args.namespace);
+    let feed = feed::run(
+        client,
+        &namespaces,
+        args.request_timeout.0,
+        authenticator.clone(),
+    );
+    let readiness = Readiness::default();
+    let listed = readiness.waits_for("AccessKeys and Devices are listed");
+    let ready = async {
+        authenticator.until_ready().await;
+        listed.set();
+        info!("all AccessKeys and Devices are listed");
+    };
+    let admin = admin::serve(
+        admin,
+        readiness,
+        registry(&metrics, &authenticator),
+        shutdown.wait(),
+    );
+    let serve = async {
+        tokio::join!(
+            listener::serve(devices, devices_tls.clone(), api.devices(), shutdown.wait()),
+            listener::serve(
+                brokers,
+                brokers_tls.clone(),
+                guard.clone().before(api.brokers()),
+                shutdown.wait()
+            ),
+        );
+    };
+    tokio::select! {
+        _ = async { tokio::join!(admin, serve) } => {}
+        _ = async { tokio::join!(feed, ready, keyring.keep_up(), guard.keep_up(), keep_up(devices_tls.clone()), keep_up(brokers_tls.clone())) } => {}
+    }
+    info!("keyward gateway ends");
+    Ok(())
+}
+
+async fn keep_up(tls: Option<Tls>) {
+    match tls {
+        Some(tls) => tls.keep_up().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn options(args: &GatewayArgs) -> Result<Options, StartError> {
+    let namespaces = unique(&args.namespace);
+    let root = args.topic_root.clone();
+    let (layout, namespace) = match &*namespaces {
+        [one] => (Layout::of_one_namespace(root), Some(one.clone())),
+        _ => (Layout::of_several_namespaces(root)?, None),
+    };
+    Ok(Options {
+        layout,
+        namespace,
+        requires_registration: args.require_registered_devices,
+        staleness: args.staleness,
+    })
+}
+
+fn unique(namespaces: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let namespaces = namespaces
+        .iter()
+        .filter(|namespace| seen.insert(*namespace));
+    namespaces.cloned().collect()
+}
+
+/// Who may ask at the brokers' listener.
+fn guard(args: &GatewayArgs) -> Result<Callers, StartError> {
+    let callers = match &args.caller_token_file {
+        Some(file) => Callers::of_file(file.clone())?,
+        None => Callers::anybody(),
+    };
+    let is_guarded = args.caller_token_file.is_some() || args.brokers_client_ca.is_some();
+    if !is_guarded && !args.brokers_listen.ip().is_loopback() {
+        return Err(StartError::Unguarded(args.brokers_listen));
+    }
+    Ok(callers)
+}
+
+fn keyring(args: &GatewayArgs, clock: &Clock) -> Result<Keyring, StartError> {
+    if args.ephemeral_signing_key {
+        return Ok(Keyring::ephemeral(clock.clone())?);
+    }
+    if args.signing_key.is_empty() {
+        warn!("no --signing-key: the token endpoints answer 503");
+        return Ok(Keyring::empty(clock.clone()));
+    }
+    Ok(Keyring::of_files(args.signing_key.clone(), clock.clone())?)
+}
+
+fn issuer(args: &GatewayArgs, devices: SocketAddr) -> String {
+    let scheme = if args.tls_cert.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let own = || format!("{scheme}://{devices}");
+    args.issuer.clone().unwrap_or_else(own)
+}
+
+fn registry(metrics: &Metrics, authenticator: &Authenticator) -> Registry {
+    let mut registry = Registry::with_prefix("keyward");
+    metrics.register(&mut registry);
+    registry.register_collector(Box::new(super::metrics::Age(authenticator.clone())));
+    crate::metrics::register_build(&mut registry);
+    registry
+}

@@ -13,7 +13,6 @@ use keyward::key::{Check, Secret};
 use keyward::verifier::Verifier;
 use kube::api::{ListParams, ObjectList, TypeMeta, VersionMatch};
 use kube::core::metadata::ListMeta;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -199,14 +198,16 @@ where
         newest: None,
     };
     tokio::spawn(async move {
-        let mut events = watch.default_backoff().boxed();
+        let mut events = watch.boxed();
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(object)) => record.saw(object, true),
                 Ok(Event::Delete(object)) => record.saw(object, false),
                 Ok(Event::InitDone) => record.catch_up().await,
-                // A watch that cannot start goes on where the one before it ended.
-                Ok(Event::Init | Event::InitApply(_)) | Err(_) => {}
+                Ok(Event::Init | Event::InitApply(_)) => {}
+                // A watch that cannot start goes on where the one before it ended, soon: whoever waits
+                // for the record does not wait for the next try of a record.
+                Err(_) => sleep(Duration::from_millis(300)).await,
             }
         }
     })

@@ -22,9 +22,15 @@ fn the_install_holds_what_it_should_and_no_definitions_and_no_secrets() {
         "ClusterRole",
         "ClusterRole",
         "ClusterRole",
+        "ClusterRole",
+        "ClusterRoleBinding",
         "ClusterRoleBinding",
         "Deployment",
+        "Deployment",
         "Namespace",
+        "PodDisruptionBudget",
+        "Service",
+        "ServiceAccount",
         "ServiceAccount",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
@@ -35,7 +41,14 @@ fn the_install_holds_what_it_should_and_no_definitions_and_no_secrets() {
 #[test]
 fn everything_namespaced_in_the_install_is_in_its_own_namespace() {
     for object in objects(INSTALL) {
-        if ["Deployment", "ServiceAccount"].contains(&text(&object["kind"]).as_str()) {
+        if [
+            "Deployment",
+            "ServiceAccount",
+            "Service",
+            "PodDisruptionBudget",
+        ]
+        .contains(&text(&object["kind"]).as_str())
+        {
             assert_eq!(
                 object["metadata"]["namespace"], "keyward-system",
                 "{object}"
@@ -62,6 +75,16 @@ fn the_controller_has_exactly_these_rights() {
         ("events.k8s.io/events", &["create", "patch"]),
     ];
     assert_eq!(rights("keyward-controller-secrets"), list(&served));
+}
+
+/// No verb on Secrets, and none that writes.
+#[test]
+fn the_gateway_has_exactly_these_rights() {
+    let reads = [
+        ("keyward.dev/accesskeys", &["list", "watch"][..]),
+        ("keyward.dev/devices", &["list", "watch"]),
+    ];
+    assert_eq!(rights("keyward-gateway"), list(&reads));
 }
 
 #[test]
@@ -95,7 +118,7 @@ fn the_install_binds_only_the_role_without_secrets() {
         .filter(|object| text(&object["kind"]).ends_with("RoleBinding"))
         .map(|binding| binding["roleRef"]["name"].clone())
         .collect();
-    assert_eq!(bound, ["keyward-controller"]);
+    assert_eq!(bound, ["keyward-controller", "keyward-gateway"]);
 }
 
 #[test]
@@ -175,15 +198,17 @@ fn the_policy_denies_and_covers_every_way_to_write_a_secret() {
 
 #[test]
 fn pods_run_restricted_and_bounded() {
-    let deployment = object(INSTALL, "Deployment", "keyward-controller");
-    let mut pods = vec![deployment["spec"]["template"]["spec"].clone()];
+    let mut pods: Vec<Value> = ["keyward-controller", "keyward-gateway"]
+        .iter()
+        .map(|name| object(INSTALL, "Deployment", name)["spec"]["template"]["spec"].clone())
+        .collect();
     for file in examples() {
         let found = objects(&file)
             .into_iter()
             .filter(|object| object["kind"] == "Pod");
         pods.extend(found.map(|pod| pod["spec"].clone()));
     }
-    assert_eq!(pods.len(), 2, "the controller and the example of a device");
+    assert_eq!(pods.len(), 3, "the two parts and the example of a device");
     for pod in pods {
         restricted(&pod);
         for host in ["hostNetwork", "hostPID", "hostIPC"] {
@@ -222,12 +247,14 @@ fn restricted(pod: &Value) {
 
 #[test]
 fn tokens_are_mounted_only_where_they_are_used() {
-    let account = object(INSTALL, "ServiceAccount", "keyward-controller");
-    assert_eq!(account["automountServiceAccountToken"], false);
-    let deployment = object(INSTALL, "Deployment", "keyward-controller");
-    let pod = &deployment["spec"]["template"]["spec"];
-    assert_eq!(pod["automountServiceAccountToken"], true);
-    assert_eq!(pod["serviceAccountName"], "keyward-controller");
+    for part in ["keyward-controller", "keyward-gateway"] {
+        let account = object(INSTALL, "ServiceAccount", part);
+        assert_eq!(account["automountServiceAccountToken"], false);
+        let deployment = object(INSTALL, "Deployment", part);
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], true);
+        assert_eq!(pod["serviceAccountName"], part);
+    }
     for file in examples() {
         for pod in objects(&file)
             .iter()
@@ -236,6 +263,60 @@ fn tokens_are_mounted_only_where_they_are_used() {
             assert_eq!(pod["spec"]["automountServiceAccountToken"], false, "{file}");
         }
     }
+}
+
+#[test]
+fn the_gateway_is_two_behind_a_service_and_one_of_them_stays() {
+    let deployment = object(INSTALL, "Deployment", "keyward-gateway");
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    let template = &deployment["spec"]["template"];
+    let labels = &template["metadata"]["labels"];
+    assert_eq!(deployment["spec"]["selector"]["matchLabels"], *labels);
+    let service = object(INSTALL, "Service", "keyward-gateway");
+    assert_eq!(service["spec"]["selector"], *labels);
+    let budget = object(INSTALL, "PodDisruptionBudget", "keyward-gateway");
+    assert_eq!(budget["spec"]["selector"]["matchLabels"], *labels);
+    assert_eq!(budget["spec"]["minAvailable"], 1);
+
+    let container = &template["spec"]["containers"][0];
+    let args: Vec<String> = array(&container["args"]).iter().map(text).collect();
+    let mount = "/etc/keyward/";
+    let expected = [
+        "gateway",
+        "--all-namespaces",
+        "--topic-root",
+        "{namespace}/devices",
+        "--devices-listen",
+        "0.0.0.0:8081",
+        "--brokers-listen",
+        "0.0.0.0:8082",
+        "--admin-listen",
+        "0.0.0.0:8080",
+        "--caller-token-file",
+        &format!("{mount}callers"),
+        "--signing-key",
+        &format!("{mount}signing-key.pem"),
+        "--issuer",
+        "http://keyward-gateway.keyward-system.svc",
+        "--log-format",
+        "json",
+    ];
+    assert_eq!(args, expected);
+    let ports = array(&container["ports"]);
+    let named = ports
+        .iter()
+        .map(|port| (text(&port["name"]), port["containerPort"].as_u64()));
+    let expected = [("admin", 8080), ("devices", 8081), ("brokers", 8082)];
+    assert!(named.eq(expected.map(|(name, port)| (name.to_owned(), Some(port)))));
+    let targets: Vec<String> = array(&service["spec"]["ports"])
+        .iter()
+        .map(|port| text(&port["targetPort"]))
+        .collect();
+    assert_eq!(targets, ["devices", "brokers"]);
+    let wait = &container["lifecycle"]["preStop"]["sleep"]["seconds"];
+    let grace = &template["spec"]["terminationGracePeriodSeconds"];
+    // What is under way has 20 seconds after that.
+    assert!(wait.as_u64().map(|wait| wait + 20) < grace.as_u64());
 }
 
 #[test]

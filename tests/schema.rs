@@ -45,6 +45,11 @@ async fn access_key_specs() {
     let revision = |value: Value| with("rotation", json!({ "revision": value }));
     let many = |n: usize| (0..n).map(|i| format!("device-{i:04}")).collect::<Vec<_>>();
 
+    let topics = |value: Value| with("topics", value);
+    let allowed = |filter: &str| topics(json!({ "filter": "AllowList", "publish": [filter] }));
+    let sources = |value: Value| with("sources", value);
+    let from = |address: &str| sources(json!({ "filter": "DenyList", "cidrs": [address] }));
+
     check_specs::<AccessKey>(vec![
         // restrictions: nothing may fail open
         ("all devices", with("suspend", json!(false)), Accepted),
@@ -63,6 +68,49 @@ async fn access_key_specs() {
         ("all devices and tags", json!({ "restrictions": { "allDevices": true, "deviceTags": [{ "key": "a" }] } }), Refused(&["allDevices stands alone"])),
         ("all devices and a selector", json!({ "restrictions": { "allDevices": true, "deviceSelector": { "matchLabels": { "a": "b" } } } }), Refused(&["allDevices stands alone"])),
         ("ids, tags and a selector", json!({ "restrictions": { "deviceIds": ["a"], "deviceTags": [{ "key": "a" }], "deviceSelector": { "matchLabels": { "a": "b" } } } }), Accepted),
+        // topics
+        ("topics null", topics(json!(null)), Accepted),
+        ("topics empty", topics(json!({})), Accepted),
+        ("topics all", topics(json!({ "filter": "All" })), Accepted),
+        ("topics of an unknown filter", topics(json!({ "filter": "Some" })), Refused(&["spec.topics.filter"])),
+        ("an allow list of nothing", topics(json!({ "filter": "AllowList" })), Refused(&["spec.topics", "need a filter in"])),
+        ("a deny list of nothing", topics(json!({ "filter": "DenyList", "publish": [], "subscribe": [] })), Refused(&["spec.topics", "need a filter in"])),
+        ("a list without a filter", topics(json!({ "publish": ["a"] })), Refused(&["spec.topics", "have no effect"])),
+        ("a list beside all", topics(json!({ "filter": "All", "subscribe": ["a"] })), Refused(&["spec.topics", "have no effect"])),
+        ("a topic", allowed("a/b"), Accepted),
+        ("all topics", allowed("#"), Accepted),
+        ("wildcards", allowed("+/a/+/#"), Accepted),
+        ("empty levels", allowed("/a//"), Accepted),
+        ("the device", allowed("{device}/x-{device}"), Accepted),
+        ("another placeholder", allowed("{namespace}/x"), Refused(&["spec.topics.publish", "must be a topic filter"])),
+        ("half a placeholder", allowed("{device"), Refused(&["spec.topics.publish", "must be a topic filter"])),
+        ("# inside", allowed("a/#/b"), Refused(&["spec.topics.publish", "must be a topic filter"])),
+        ("# in a level", allowed("a#"), Refused(&["spec.topics.publish", "must be a topic filter"])),
+        ("+ in a level", allowed("a/b+"), Refused(&["spec.topics.publish", "must be a topic filter"])),
+        ("*", allowed("a/*"), Refused(&["spec.topics.publish", "must be a topic filter"])),
+        (">", allowed("a/>"), Refused(&["spec.topics.publish", "must be a topic filter"])),
+        ("a $-topic", allowed("$SYS/#"), Refused(&["spec.topics.publish", "must be a topic filter"])),
+        ("$ elsewhere", allowed("a/$b"), Accepted),
+        ("an empty filter", allowed(""), Refused(&["spec.topics.publish"])),
+        ("a filter of 1024", allowed(&"x".repeat(1024)), Accepted),
+        ("a filter of 1025", allowed(&"x".repeat(1025)), Refused(&["spec.topics.publish", "1024"])),
+        ("100 filters", topics(json!({ "filter": "AllowList", "publish": many(100), "subscribe": many(100) })), Accepted),
+        ("101 filters", topics(json!({ "filter": "AllowList", "subscribe": many(101) })), Refused(&["spec.topics.subscribe", "100"])),
+        // sources
+        ("sources null", sources(json!(null)), Accepted),
+        ("sources all", sources(json!({ "filter": "All" })), Accepted),
+        ("sources of an unknown filter", sources(json!({ "filter": "None" })), Refused(&["spec.sources.filter"])),
+        ("an allow list of no sources", sources(json!({ "filter": "AllowList" })), Refused(&["spec.sources", "need an address"])),
+        ("sources without a filter", sources(json!({ "cidrs": ["10.0.0.1"] })), Refused(&["spec.sources", "has no effect"])),
+        ("an IPv4 address", from("192.0.2.1"), Accepted),
+        ("an IPv4 range", from("192.0.2.1/24"), Accepted),
+        ("an IPv6 address", from("2001:db8::1"), Accepted),
+        ("an IPv6 range", from("2001:db8::/32"), Accepted),
+        ("half an address", from("192.0.2"), Refused(&["spec.sources.cidrs", "must be an IPv4 or IPv6 address"])),
+        ("a range that is too long", from("192.0.2.1/33"), Refused(&["spec.sources.cidrs", "must be an IPv4 or IPv6 address"])),
+        ("a name", from("gateway.example"), Refused(&["spec.sources.cidrs", "must be an IPv4 or IPv6 address"])),
+        ("a zone", from("fe80::1%eth0"), Refused(&["spec.sources.cidrs", "must be an IPv4 or IPv6 address"])),
+        ("101 sources", sources(json!({ "filter": "AllowList", "cidrs": vec!["10.0.0.1"; 101] })), Refused(&["spec.sources.cidrs", "100"])),
         // deviceIds
         ("every character of an id", id("AZaz09_-"), Accepted),
         ("an id of 64", id(&"x".repeat(64)), Accepted),

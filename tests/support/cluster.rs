@@ -34,6 +34,9 @@ pub const SYSTEM: &str = "keyward-system";
 /// The controller's ServiceAccount.
 pub const CONTROLLER: &str = "keyward-controller";
 
+/// The gateway's ServiceAccount.
+pub const GATEWAY: &str = "keyward-gateway";
+
 /// The user name by which RBAC knows the controller.
 pub const CONTROLLER_USER: &str = "system:serviceaccount:keyward-system:keyward-controller";
 

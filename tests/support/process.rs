@@ -1,4 +1,4 @@
-//! The `keyward` binary, started as a process of its own with the rights of the controller's ServiceAccount.
+//! The `keyward` binary, started as a process of its own with the rights of the part's ServiceAccount.
 
 use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
@@ -86,8 +86,17 @@ impl Access {
 
     /// The controller's, to the same API server.
     pub async fn as_controller(&self) -> Access {
+        self.as_account(cluster::CONTROLLER).await
+    }
+
+    /// The gateway's, to the same API server.
+    pub async fn as_gateway(&self) -> Access {
+        self.as_account(cluster::GATEWAY).await
+    }
+
+    async fn as_account(&self, name: &str) -> Access {
         let admin = self.client().await;
-        let token = cluster::token_from(&admin, cluster::SYSTEM, cluster::CONTROLLER).await;
+        let token = cluster::token_from(&admin, cluster::SYSTEM, name).await;
         let mut access = self.0.clone();
         for user in &mut access.auth_infos {
             user.auth_info = Some(AuthInfo {
@@ -188,6 +197,10 @@ impl Launcher {
 
     /// `keyward controller` with these flags, in an environment that says nothing else.
     pub fn command(&self, flags: &[&str]) -> Command {
+        self.command_of("controller", flags)
+    }
+
+    fn command_of(&self, part: &str, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
         let settings = std::env::vars_os().map(|(name, _)| name);
         for name in settings.filter(|name| name.to_string_lossy().starts_with("KEYWARD_")) {
@@ -199,28 +212,47 @@ impl Launcher {
             .env("HOME", self.folder.path())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .arg("controller")
+            .arg(part)
             .args(flags);
         command
     }
 
     /// Starts a controller with these flags, besides those that a test needs.
     pub fn start(&self, flags: &[&str]) -> Process {
+        self.start_part("controller", flags)
+    }
+
+    /// Starts a gateway with these flags, besides those that a test needs.
+    pub fn start_gateway(&self, flags: &[&str]) -> Process {
+        let listen = [
+            "--devices-listen=127.0.0.1:0",
+            "--brokers-listen=127.0.0.1:0",
+        ];
+        self.start_part("gateway", &[&listen, flags].concat())
+    }
+
+    fn start_part(&self, part: &str, flags: &[&str]) -> Process {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let addresses = self.folder.path().join(format!("addresses-{number}"));
         let log = self.log_of(number);
-        let mut command = self.command(&["--admin-listen=127.0.0.1:0", "--log-level", self.level]);
+        let own = ["--admin-listen=127.0.0.1:0", "--log-level", self.level];
+        let mut command = self.command_of(part, &own);
         command
             .arg("--address-file")
             .arg(&addresses)
             .args(flags)
-            .stdout(Stdio::null())
+            .stdout(File::create(self.output_of(number)).expect("a file"))
             .stderr(File::create(&log).expect("a log file"));
         Process {
             child: command.spawn().expect("the binary starts"),
             addresses,
+            output: self.output_of(number),
             log,
         }
+    }
+
+    fn output_of(&self, number: u32) -> PathBuf {
+        self.log_of(number).with_extension("out.log")
     }
 
     fn log_of(&self, number: u32) -> PathBuf {
@@ -236,10 +268,11 @@ impl Launcher {
     }
 }
 
-/// A controller that runs until it is told to end, or killed, at the latest when this goes out of scope.
+/// A part of Keyward that runs until it is told to end, or killed, at the latest when this goes out of scope.
 pub struct Process {
     child: Child,
     addresses: PathBuf,
+    output: PathBuf,
     log: PathBuf,
 }
 
@@ -344,6 +377,11 @@ impl Process {
         kill_process(Pid::from_child(&self.child), Signal::CONT).expect("it goes on");
     }
 
+    /// What it has written to standard output so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.output).expect("its output")
+    }
+
     /// What it has logged so far.
     pub fn log_text(&self) -> String {
         fs::read_to_string(&self.log).expect("a log")
@@ -355,12 +393,17 @@ impl Process {
     }
 
     async fn admin(&mut self) -> SocketAddr {
+        self.address("admin").await
+    }
+
+    /// Where it listens: for `devices`, `brokers` or `admin`.
+    pub async fn address(&mut self, listener: &str) -> SocketAddr {
         let begin = Instant::now();
         loop {
             if let Ok(text) = fs::read_to_string(&self.addresses) {
                 let addresses: Value = serde_json::from_str(&text).expect("JSON");
-                let admin = addresses["admin"].as_str().expect("an address");
-                return admin.parse().expect("an address");
+                let address = addresses[listener].as_str().expect("an address");
+                return address.parse().expect("an address");
             }
             assert!(self.lives(), "it has ended:\n{}", self.log_text());
             let late = begin.elapsed() > Duration::from_secs(30);

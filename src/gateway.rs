@@ -22,6 +22,8 @@
 //!   secret that was not seen before is hashed, on threads that yield to all others, and then the
 //!   question is asked again of what is known by then.
 //! - Nobody is admitted before all was listed once, nor when what is known has grown too old.
+//!
+//! `examples/gateway.rs` is a gateway that embeds this.
 
 pub mod audit;
 mod budget;

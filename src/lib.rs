@@ -4,6 +4,8 @@
 //! and keeps an argon2id hash of the secret, the *verifier*, in the AccessKey's status. Whoever asks whether a device is
 //! admitted gets the answer from [`policy`], which knows verifiers and never plaintext.
 //!
+//! A [`gateway`] knows all AccessKeys and Devices, and answers for devices, brokers and services.
+//!
 //! Read [`controller::step`] and [`policy`] first: what is decided stands there, in plain functions.
 //!
 //! | module | what it holds | imports a Kubernetes client or tokio |
@@ -11,10 +13,12 @@
 //! | [`api`], [`crds`] | the resources, their schema and rules | no |
 //! | [`key`], [`verifier`] | key, secret, check; hashes | no |
 //! | [`policy`], [`devices`] | who is admitted; which Device speaks for an ID | no |
+//! | [`topics`], [`sources`] | what a session may send and receive; from where a key may be used | no |
 //! | [`controller::step`], [`controller::observed`], [`controller::ledger`] | the issuing protocol | no |
 //! | [`controller`], the rest of it | watch, queue, take steps, report | yes |
+//! | [`gateway`] | its directory, decisions, tokens and HTTP | tokio; [`gateway::feed`] both |
 //! | [`check`] | `keyward check` | yes |
-//! | [`admin`], [`clock`], [`metrics`], [`shutdown`], [`telemetry`] | the process | tokio |
+//! | [`admin`], [`backoff`], [`clock`], [`listener`], [`metrics`], [`shutdown`], [`telemetry`], [`tls`] | the process | tokio |
 //!
 //! # The contract
 //!

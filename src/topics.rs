@@ -12,7 +12,7 @@
 //! | [`Relation::Other`] | no | no | no | no |
 //!
 //! A subscription with wildcards is allowed only if everything that it can match is. That is decided
-//! exactly: see [`filters`].
+//! exactly: see `filters`.
 
 mod filters;
 mod grants;

@@ -19,7 +19,7 @@ use super::token::{self, Claims};
 use crate::clock::Clock;
 use crate::policy::{Decision, Reason, Session};
 
-pub(super) use device::basic;
+pub use device::basic;
 
 /// Bytes of the largest body that is read.
 const LARGEST_BODY: usize = 16 * 1024;

@@ -155,7 +155,7 @@ pub(super) async fn oauth_token(
 
 /// User and password of HTTP Basic. RFC 6749 has both form-encoded inside, which changes no key and no
 /// generated secret.
-pub(in crate::gateway) fn basic(headers: &HeaderMap) -> Option<(String, Zeroizing<String>)> {
+pub fn basic(headers: &HeaderMap) -> Option<(String, Zeroizing<String>)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

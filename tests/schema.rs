@@ -594,6 +594,8 @@ async fn defaults() {
             "suspend": false,
             "rotation": { "revision": 1, "overlap": "24h" },
             "secret": { "keys": { "key": "key", "secret": "secret" } },
+            "sources": { "filter": "All" },
+            "topics": { "filter": "None" },
         },
         "status": { "observedGeneration": -1 },
     });

@@ -421,21 +421,25 @@ impl<'a> Run<'a> {
         self.settle().await?;
         self.nudge(Nudge::Relist);
         self.settle().await?;
-        let before = self.field.recorder.count(&self.place.name);
-        let writes = self.writes();
-        for _ in 0..10 {
-            self.resync().await?;
+        let mut changes = 0;
+        // What others do happens once: the garbage collector, or a request that was late.
+        for _ in 0..3 {
+            let before = self.field.recorder.count(&self.place.name);
+            let writes = self.writes();
+            for _ in 0..10 {
+                self.resync().await?;
+            }
+            self.settle().await?;
+            changes = self.field.recorder.count(&self.place.name) - before;
+            let writes = self.writes() - writes;
+            if writes > 0 {
+                return Err(format!("I8: ten resyncs made {writes} writes"));
+            }
+            if changes == 0 {
+                return Ok(());
+            }
         }
-        self.settle().await?;
-        let after = self.field.recorder.count(&self.place.name);
-        let writes = self.writes() - writes;
-        if (before, 0) != (after, writes) {
-            let changes = after - before;
-            return Err(format!(
-                "I8: ten resyncs made {changes} changes by {writes} writes"
-            ));
-        }
-        Ok(())
+        Err(format!("I8: without a write {changes} changes"))
     }
 
     /// Every controller looks at every key.

@@ -46,6 +46,9 @@ pub(super) struct Hashing {
 struct Shared {
     state: Mutex<State>,
     metrics: Metrics,
+    /// Nothing is hashed while a test holds it.
+    #[cfg(test)]
+    gate: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -72,6 +75,8 @@ impl Hashing {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             metrics,
+            #[cfg(test)]
+            gate: Mutex::default(),
         });
         for _ in 0..available_parallelism().map_or(1, usize::from) {
             let (queue, shared) = (Arc::clone(&queue), Arc::clone(&shared));
@@ -85,6 +90,12 @@ impl Hashing {
     /// Whether a question would be refused now.
     pub fn is_full(&self) -> bool {
         lock(&self.shared.state).waiting >= QUEUE
+    }
+
+    /// Nothing is hashed until this goes out of scope.
+    #[cfg(test)]
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        lock(&self.shared.gate)
     }
 
     /// As if as many waited as may.
@@ -159,6 +170,8 @@ impl Shared {
             fingerprint,
             if_wrong,
         } = job.question;
+        #[cfg(test)]
+        drop(lock(&self.gate));
         lock(&self.state).waiting -= 1;
         self.metrics.hashes_waiting.dec();
         let begin = Instant::now();

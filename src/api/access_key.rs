@@ -391,7 +391,9 @@ impl Default for SecretKeys {
 
 /// An object and nothing else: a list would be read as the fields in their order, and `[true]` as `allDevices: true`.
 fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D::Error> {
-    let fields = serde_json::Map::deserialize(from)?;
+    // Some deserializers take null for an empty map.
+    let fields = Option::<serde_json::Map<_, _>>::deserialize(from)?;
+    let fields = fields.ok_or_else(|| D::Error::custom("null is no object"))?;
     T::deserialize(serde_json::Value::Object(fields)).map_err(D::Error::custom)
 }
 
@@ -413,6 +415,7 @@ fn default_secret_entry() -> String {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::DeserializeGuard;
     use serde_json::{from_value, json};
 
     use super::*;
@@ -430,6 +433,13 @@ mod tests {
             json!({ "allDevices": "true" }),
         ] {
             assert!(read(wrong.clone()).is_err(), "{wrong}");
+            let key = json!({
+                "apiVersion": "keyward.dev/v1alpha1", "kind": "AccessKey",
+                "metadata": { "name": "key" }, "spec": { "restrictions": wrong },
+            });
+            // As watches read it.
+            let guarded: DeserializeGuard<AccessKey> = from_value(key).expect("metadata");
+            assert!(guarded.0.is_err(), "{wrong}");
         }
     }
 }

@@ -8,9 +8,9 @@ mod support;
 use std::{
     collections::BTreeSet,
     env,
-    fs::{self, File},
+    fs::File,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use serde_json::Value;
@@ -96,43 +96,24 @@ fn granted(account: &Account) -> BTreeSet<String> {
 /// see what it may do are no use of a right: only Keyward's own client counts, which gives its name.
 fn used(log: &Path, user: &str) -> BTreeSet<String> {
     let mut rights = BTreeSet::new();
-    for file in with_rotated(log) {
-        let lines = BufReader::new(File::open(&file).expect("the audit log opens")).lines();
-        for line in lines.map(|line| line.expect("the audit log is text")) {
-            if !line.contains(user) {
-                continue;
-            }
-            let event: Value = serde_json::from_str(&line).expect("an event a line");
-            let object = &event["objectRef"];
-            let by_keyward = text(&event["userAgent"]).starts_with("keyward/");
-            if by_keyward && event["user"]["username"] == *user && object["resource"].is_string() {
-                rights.insert(right(
-                    &event["verb"],
-                    &object["apiGroup"],
-                    &object["resource"],
-                    &object["subresource"],
-                ));
-            }
+    let lines = BufReader::new(File::open(log).expect("the audit log opens")).lines();
+    for line in lines.map(|line| line.expect("the audit log is text")) {
+        if !line.contains(user) {
+            continue;
+        }
+        let event: Value = serde_json::from_str(&line).expect("an event a line");
+        let object = &event["objectRef"];
+        let by_keyward = text(&event["userAgent"]).starts_with("keyward/");
+        if by_keyward && event["user"]["username"] == *user && object["resource"].is_string() {
+            rights.insert(right(
+                &event["verb"],
+                &object["apiGroup"],
+                &object["resource"],
+                &object["subresource"],
+            ));
         }
     }
     rights
-}
-
-/// A log that has grown too large is continued in a new file; the old one gets a date in its name.
-fn with_rotated(log: &Path) -> Vec<PathBuf> {
-    let stem = log
-        .file_stem()
-        .expect("a file")
-        .to_string_lossy()
-        .into_owned();
-    let folder = fs::read_dir(log.parent().expect("a folder")).expect("the folder opens");
-    let files = folder.map(|entry| entry.expect("an entry").path());
-    files
-        .filter(|file| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            *file == log || (name.starts_with(&format!("{stem}-")) && name.ends_with(".log"))
-        })
-        .collect()
 }
 
 fn right(verb: &Value, group: &Value, resource: &Value, subresource: &Value) -> String {

@@ -190,7 +190,8 @@ start_apiserver() {
     --service-account-key-file=pki/service-accounts.key \
     --service-account-signing-key-file=pki/service-accounts.key \
     --service-cluster-ip-range=10.96.0.0/16 \
-    --audit-policy-file="$here/audit-policy.yaml" --audit-log-path=audit.log
+    --audit-policy-file="$here/audit-policy.yaml" --audit-log-path=audit.log \
+    --audit-log-maxsize=1000000 # MB: kept in one file
 }
 
 # Garbage collection of thousands of objects is part of what the tests wait

@@ -30,41 +30,37 @@ mod budget;
 pub mod callers;
 mod claims;
 pub mod command;
+mod core;
 mod directory;
 pub mod feed;
 mod freshness;
 mod hashing;
 pub mod http;
 pub mod keyring;
+mod memory;
 pub mod metrics;
 pub mod token;
+mod watched;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use sha2::Sha256;
-use subtle::ConstantTimeEq;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 pub use directory::{Directory, Object};
 pub use freshness::{Freshness, Staleness};
+pub use watched::Watched;
 
 use self::audit::{Audit, Subject};
-use self::budget::Budgets;
+use self::core::Core;
 use self::feed::Order;
-use self::hashing::{Fingerprint, Hashing, Overload, Question};
 use self::metrics::{Asked, Metrics};
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
 use crate::devices::is_device_id;
-use crate::key::{EntropyError, Secret, random_bytes};
-use crate::policy::{
-    AcceptedVerifier, Decision, DeviceRecord, Hashed, KeyRecord, Known, Matches, Presented, Reason,
-    Session, decide_from_memory, relation, stands,
-};
-use crate::topics::{Action, Asker, Grants, Layout};
+use crate::key::EntropyError;
+use crate::policy::{Decision, DeviceRecord, KeyRecord, Session};
+use crate::topics::{Action, Grants, Layout};
 
 /// What a gateway is told when it starts.
 #[derive(Clone, Debug)]
@@ -143,32 +139,7 @@ pub enum Change {
 
 /// Decides. Clones are one and the same.
 #[derive(Clone)]
-pub struct Authenticator(Arc<Inner>);
-
-struct Inner {
-    options: Options,
-    clock: Clock,
-    directory: RwLock<Directory>,
-    watches: Mutex<Vec<Freshness>>,
-    /// Until when all is known, in milliseconds; [`NEVER`] before all was listed.
-    proven: AtomicU64,
-    hashing: Hashing,
-    budgets: Mutex<Budgets>,
-    fingerprints: Hmac<Sha256>,
-    changes: broadcast::Sender<Change>,
-    metrics: Metrics,
-    audit: OnceLock<Audit>,
-    ready: watch::Sender<bool>,
-}
-
-const NEVER: u64 = u64::MAX;
-
-/// Changes that a listener may be behind.
-const MOST_CHANGES: usize = 4096;
-
-/// Each time around one more verifier is hashed, unless the key was rotated meanwhile; whoever rotates
-/// quicker than that has to wait.
-const MOST_LOOKS: usize = 8;
+pub struct Authenticator(Arc<Core>);
 
 impl Authenticator {
     /// One that knows nothing yet, and admits nobody.
@@ -176,22 +147,8 @@ impl Authenticator {
     /// # Errors
     /// When the operating system's random generator fails.
     pub fn new(options: Options, clock: Clock, metrics: Metrics) -> Result<Self, EntropyError> {
-        let fingerprints = Hmac::new_from_slice(&random_bytes::<32>()?);
-        let (changes, _) = broadcast::channel(MOST_CHANGES);
-        Ok(Authenticator(Arc::new(Inner {
-            options,
-            clock,
-            directory: RwLock::default(),
-            watches: Mutex::default(),
-            proven: AtomicU64::new(NEVER),
-            hashing: Hashing::start(metrics.clone()),
-            budgets: Mutex::default(),
-            fingerprints: fingerprints.expect("an HMAC takes keys of any length"),
-            changes,
-            metrics,
-            audit: OnceLock::new(),
-            ready: watch::Sender::new(false),
-        })))
+        let core = Core::new(options, clock, metrics)?;
+        Ok(Authenticator(Arc::new(core)))
     }
 
     /// The same, which writes a line about every decision.
@@ -286,13 +243,12 @@ impl Authenticator {
 
     /// Whether all was listed once.
     pub fn is_ready(&self) -> bool {
-        self.0.proven.load(Ordering::Acquire) != NEVER
+        self.0.watches.have_listed()
     }
 
     /// Resolves once all was listed.
     pub async fn until_ready(&self) {
-        let mut ready = self.0.ready.subscribe();
-        ready.wait_for(|ready| *ready).await.ok();
+        self.0.watches.until_listed().await;
     }
 
     /// How long ago all was known; none before all was listed.
@@ -360,49 +316,11 @@ impl Authenticator {
     /// One more watch feeds the directory. Nobody is admitted before it has listed all. All watches
     /// are to be named before the first one lists.
     pub fn expect_watch(&self) -> Watched {
-        let mut watches = lock(&self.0.watches);
-        watches.push(Freshness::default());
         Watched {
-            number: watches.len() - 1,
-            inner: Arc::clone(&self.0),
+            number: self.0.watches.add(),
+            watches: Arc::clone(&self.0.watches),
+            clock: self.0.clock.clone(),
         }
-    }
-}
-
-/// Tells how fresh what one watch has delivered is.
-#[derive(Clone)]
-pub struct Watched {
-    number: usize,
-    inner: Arc<Inner>,
-}
-
-impl Watched {
-    /// See [`Freshness::listed`].
-    pub fn listed(&self, asked: Moment, version: u64) {
-        self.inner
-            .prove(self.number, |watch| watch.listed(asked, version));
-    }
-
-    /// See [`Freshness::delivered`].
-    pub fn delivered(&self, version: u64) {
-        self.inner
-            .prove(self.number, |watch| watch.delivered(version));
-    }
-
-    /// See [`Freshness::version`].
-    pub fn version(&self) -> u64 {
-        self.inner.prove(self.number, |watch| watch.version())
-    }
-
-    /// See [`Freshness::answered`].
-    pub fn answered(&self, asked: Moment, before: u64, version: u64) -> bool {
-        let answered = |watch: &mut Freshness| watch.answered(asked, before, version);
-        self.inner.prove(self.number, answered)
-    }
-
-    /// What time it is for the questions.
-    pub fn now(&self) -> Moment {
-        self.inner.clock.now().monotonic
     }
 }
 
@@ -410,333 +328,6 @@ impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authenticator").finish_non_exhaustive()
     }
-}
-
-impl Inner {
-    fn decided<T>(&self, asked: Asked, subject: Subject<'_>, decision: &Decision<T>) {
-        self.metrics.decided(asked, decision);
-        if let Some(audit) = self.audit.get() {
-            audit.write(self.clock.now().wall, asked, subject, decision);
-        }
-    }
-
-    async fn authenticate(&self, credentials: &Credentials<'_>) -> Decision {
-        if self.is_stale() {
-            return Decision::Unavailable;
-        }
-        let Some(presented) = self.presented(credentials) else {
-            return Decision::Deny(Reason::Malformed);
-        };
-        // Where some wait in vain, whoever is refused cannot tell why.
-        let is_overloaded = self.hashing.is_full();
-        let mut memory = Memory::of(self, &presented);
-        for _ in 0..MOST_LOOKS {
-            let decision = self.look(&presented, &mut memory);
-            match (&decision, memory.wanted.take()) {
-                (Decision::Deny(Reason::BadSecret) | Decision::Unavailable, Some(wanted)) => {
-                    if !self.may_hash(&presented, &wanted) {
-                        return Decision::Deny(Reason::Throttled);
-                    }
-                    match self.hash(&mut memory, wanted).await {
-                        Ok(()) => {}
-                        Err(Overload) => return Decision::Unavailable,
-                    }
-                }
-                (Decision::Deny(_), _) if is_overloaded => return Decision::Unavailable,
-                _ => return decision,
-            }
-        }
-        Decision::Unavailable
-    }
-
-    /// What is known now says, the directory standing still meanwhile.
-    fn look(&self, presented: &Presented<'_>, memory: &mut Memory<'_>) -> Decision {
-        let directory = read(&self.directory);
-        let known = self.known(
-            &directory,
-            presented.namespace,
-            presented.key,
-            presented.device_id,
-        );
-        decide_from_memory(known, presented, self.clock.now().wall, memory)
-    }
-
-    fn known<'a>(
-        &self,
-        directory: &'a Directory,
-        namespace: &str,
-        key: &str,
-        device_id: &str,
-    ) -> Known<'a> {
-        Known {
-            key: directory.key(namespace, key),
-            device: directory.device(namespace, device_id),
-            requires_registration: self.options.requires_registration,
-        }
-    }
-
-    fn presented<'a>(&'a self, credentials: &Credentials<'a>) -> Option<Presented<'a>> {
-        let (namespace, device_id) = match &self.options.namespace {
-            Some(namespace) => (namespace.as_str(), credentials.device_id),
-            None => credentials.device_id.split_once('.')?,
-        };
-        Some(Presented {
-            namespace,
-            key: credentials.key,
-            device_id,
-            secret: credentials.secret,
-            source: credentials.source,
-        })
-    }
-
-    /// Generated secrets that are wrong fail their check, so only others are counted.
-    fn may_hash(&self, presented: &Presented<'_>, wanted: &Wanted) -> bool {
-        wanted.if_wrong.is_none() || {
-            let (cost, now) = (wanted.hashed.verifier.cost(), self.clock.now().monotonic);
-            lock(&self.budgets).take(presented.key, presented.source, cost, now)
-        }
-    }
-
-    async fn hash(&self, memory: &mut Memory<'_>, wanted: Wanted) -> Result<(), Overload> {
-        let Wanted { hashed, if_wrong } = wanted;
-        // It was read as a secret before, or it would not be wanted.
-        let secret = Secret::foreign(memory.secret).map_err(|_| Overload)?;
-        let question = Question {
-            hashed: Arc::clone(&hashed),
-            secret,
-            fingerprint: memory.fingerprint,
-            if_wrong,
-        };
-        if !self.hashing.answer(question).await? {
-            memory.wrong.push(hashed);
-        }
-        Ok(())
-    }
-
-    fn authorize(&self, session: &Session, action: Action, topic: &str) -> Decision<()> {
-        if self.is_stale() {
-            return Decision::Unavailable;
-        }
-        let directory = read(&self.directory);
-        let known = self.known_of(&directory, session);
-        let key = match (stands(known, session, self.clock.now().wall), known.key) {
-            (Ok(()), Some(key)) => key,
-            (Ok(()), None) => return Decision::Deny(Reason::UnknownKey),
-            (Err(reason), _) => return Decision::Deny(reason),
-        };
-        let asker = Asker {
-            layout: &self.options.layout,
-            namespace: &session.namespace,
-            device_id: &session.device_id,
-            grants: key.grants(),
-            admits_all: key.scope().admits_all(),
-            relation: |target: &str| {
-                let device = directory.device(&session.namespace, target);
-                relation(known, &session.device_id, target, device)
-            },
-        };
-        if asker.may(action, topic) {
-            Decision::Allow(())
-        } else {
-            Decision::Deny(Reason::Topic)
-        }
-    }
-
-    fn confirm(&self, session: &Session) -> Decision<()> {
-        if self.is_stale() {
-            return Decision::Unavailable;
-        }
-        let directory = read(&self.directory);
-        let known = self.known_of(&directory, session);
-        match stands(known, session, self.clock.now().wall) {
-            Ok(()) => Decision::Allow(()),
-            Err(reason) => Decision::Deny(reason),
-        }
-    }
-
-    fn granted(&self, session: &Session) -> Option<Granted> {
-        let now = self.clock.now().wall;
-        let directory = read(&self.directory);
-        let known = self.known_of(&directory, session);
-        stands(known, session, now).ok()?;
-        let key = known.key?;
-        let is_own = |verifier: &&AcceptedVerifier| {
-            verifier.is_valid(now) && session.revision.is_none_or(|own| own == verifier.revision)
-        };
-        let verifier = key.verifiers().iter().find(is_own)?;
-        Some(Granted {
-            grants: key.grants().clone(),
-            verifier: token::digest(verifier.hashed.verifier.as_str()),
-            ends: [key.expires_at(), verifier.valid_until]
-                .into_iter()
-                .flatten()
-                .min(),
-        })
-    }
-
-    fn resume(&self, named: &Resumed<'_>) -> Decision {
-        if self.is_stale() {
-            return Decision::Unavailable;
-        }
-        let directory = read(&self.directory);
-        let known = self.known(&directory, named.namespace, named.key, named.device_id);
-        let verifiers = known.key.map(KeyRecord::verifiers).unwrap_or_default();
-        let own = verifiers
-            .iter()
-            .find(|own| token::digest(own.hashed.verifier.as_str()) == named.verifier);
-        let session = Session {
-            namespace: named.namespace.into(),
-            key: named.key.into(),
-            device_id: named.device_id.into(),
-            class: known.device.map(DeviceRecord::class).unwrap_or_default(),
-            // No issue has this number.
-            revision: Some(own.map_or(i32::MIN, |own| own.revision)),
-            source: named.source,
-        };
-        match stands(known, &session, self.clock.now().wall) {
-            Ok(()) => Decision::Allow(session),
-            Err(reason) => Decision::Deny(reason),
-        }
-    }
-
-    fn known_of<'a>(&self, directory: &'a Directory, session: &Session) -> Known<'a> {
-        self.known(
-            directory,
-            &session.namespace,
-            &session.key,
-            &session.device_id,
-        )
-    }
-
-    fn change<T>(&self, change: Change, apply: impl FnOnce(&mut Directory) -> T) -> T {
-        let mut directory = self
-            .directory
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let applied = apply(&mut directory);
-        self.metrics.keys.set(count(directory.keys()));
-        self.metrics.devices.set(count(directory.devices()));
-        drop(directory);
-        // Nobody may be listening.
-        self.changes.send(change).ok();
-        applied
-    }
-
-    fn prove<T>(&self, number: usize, by: impl FnOnce(&mut Freshness) -> T) -> T {
-        let mut watches = lock(&self.watches);
-        let proved = by(&mut watches[number]);
-        let proven = watches.iter().map(Freshness::proven).min().flatten();
-        let proven = proven.map_or(NEVER, millis);
-        self.proven.store(proven, Ordering::Release);
-        self.ready.send_if_modified(|ready| {
-            let is_news = !*ready && proven != NEVER;
-            *ready |= is_news;
-            is_news
-        });
-        proved
-    }
-
-    fn age(&self) -> Option<Duration> {
-        let proven = self.proven.load(Ordering::Acquire);
-        let now = millis(self.clock.now().monotonic);
-        (proven != NEVER).then(|| Duration::from_millis(now.saturating_sub(proven)))
-    }
-
-    fn is_stale(&self) -> bool {
-        self.age()
-            .is_none_or(|age| age > self.options.staleness.limit())
-    }
-}
-
-/// What is remembered of secrets, in the course of one decision.
-struct Memory<'a> {
-    secret: &'a str,
-    fingerprint: Fingerprint,
-    fingerprints: &'a Hmac<Sha256>,
-    hashing: &'a Hashing,
-    /// What was hashed meanwhile, and did not match.
-    wrong: Vec<Arc<Hashed>>,
-    /// What has to be hashed to know more.
-    wanted: Option<Wanted>,
-}
-
-/// A verifier that the secret has to be held against.
-struct Wanted {
-    hashed: Arc<Hashed>,
-    if_wrong: Option<Fingerprint>,
-}
-
-impl<'a> Memory<'a> {
-    fn of(inner: &'a Inner, presented: &Presented<'a>) -> Memory<'a> {
-        let fingerprint = inner
-            .fingerprints
-            .clone()
-            .chain_update(presented.key)
-            .chain_update(b"\0")
-            .chain_update(presented.secret);
-        Memory {
-            secret: presented.secret,
-            fingerprint: fingerprint.finalize().into_bytes().into(),
-            fingerprints: &inner.fingerprints,
-            hashing: &inner.hashing,
-            wrong: Vec::new(),
-            wanted: None,
-        }
-    }
-
-    /// Secrets that were taken over may be wrong more than once.
-    fn if_wrong(&self, verifier: &AcceptedVerifier) -> Option<Fingerprint> {
-        let with_verifier = || {
-            let fingerprint = self.fingerprints.clone();
-            fingerprint
-                .chain_update(self.fingerprint)
-                .chain_update(verifier.hashed.verifier.as_str())
-                .finalize()
-        };
-        verifier
-            .check
-            .is_none()
-            .then(|| with_verifier().into_bytes().into())
-    }
-}
-
-impl Matches for Memory<'_> {
-    fn remembers(&mut self, verifier: &AcceptedVerifier, _: &Secret) -> Option<bool> {
-        let matched = verifier.hashed.matched.get();
-        matched.map(|matched| matched.ct_eq(&self.fingerprint).into())
-    }
-
-    fn matches(&mut self, verifier: &AcceptedVerifier, _: &Secret) -> bool {
-        let is_wrong = |wrong: &Arc<Hashed>| Arc::ptr_eq(wrong, &verifier.hashed);
-        if self.wanted.is_some() || self.wrong.iter().any(is_wrong) {
-            return false;
-        }
-        let if_wrong = self.if_wrong(verifier);
-        if if_wrong.is_none_or(|wrong| !self.hashing.is_wrong(&wrong)) {
-            self.wanted = Some(Wanted {
-                hashed: Arc::clone(&verifier.hashed),
-                if_wrong,
-            });
-        }
-        false
-    }
-}
-
-fn millis(moment: Moment) -> u64 {
-    let since_start = moment.since(Moment::default());
-    since_start.as_millis().try_into().unwrap_or(NEVER - 1)
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn read(directory: &RwLock<Directory>) -> std::sync::RwLockReadGuard<'_, Directory> {
-    directory.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

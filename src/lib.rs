@@ -88,6 +88,7 @@ pub mod conditions;
 pub mod controller;
 pub mod crds;
 pub mod devices;
+mod flags;
 pub mod gateway;
 pub mod key;
 pub mod listener;

@@ -1,10 +1,8 @@
 //! `keyward controller`: flags, and what has to stand before the first run.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 use kube::Config;
 use thiserror::Error;
 use tokio::sync::broadcast;
@@ -17,27 +15,22 @@ use super::{Controller, client, devices};
 use crate::admin::{self, Readiness};
 use crate::api::GoDuration;
 use crate::clock::Clock;
+use crate::flags::{Operation, Served};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::verifier::HashProfile;
 
 /// Issues the secrets that AccessKeys ask for.
+///
+/// With --all-namespaces, Secrets are delivered where deploy/namespace.yaml or
+/// deploy/all-namespaces.yaml is applied.
 #[derive(Args, Clone, Debug)]
-#[command(group = ArgGroup::new("reach").args(["namespace", "all_namespaces"]).required(true))]
 pub struct ControllerArgs {
-    /// Serve this namespace; may be given several times.
-    #[arg(
-        long,
-        value_name = "NS",
-        env = "KEYWARD_NAMESPACE",
-        value_delimiter = ','
-    )]
-    pub namespace: Vec<String>,
+    #[command(flatten)]
+    served: Served,
 
-    /// Serve all namespaces. Secrets are delivered where deploy/namespace.yaml or
-    /// deploy/all-namespaces.yaml is applied.
-    #[arg(long, env = "KEYWARD_ALL_NAMESPACES")]
-    pub all_namespaces: bool,
+    #[command(flatten)]
+    operation: Operation,
 
     /// How dear the hash of a new secret is: fleet (0.4 ms and 1 MiB) or owasp (20 ms and 19 MiB).
     #[arg(long, env = "KEYWARD_HASH_PROFILE", value_enum, default_value_t)]
@@ -46,15 +39,6 @@ pub struct ControllerArgs {
     /// Work on as many AccessKeys at once.
     #[arg(long, value_name = "N", env = "KEYWARD_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
-
-    /// Give up on a request to the API server after this long.
-    #[arg(
-        long,
-        value_name = "DURATION",
-        env = "KEYWARD_REQUEST_TIMEOUT",
-        default_value = "10s"
-    )]
-    pub request_timeout: GoDuration,
 
     /// Longer than any request can live, on its way included: at least five times
     /// --request-timeout.
@@ -65,19 +49,6 @@ pub struct ControllerArgs {
         default_value = "5m"
     )]
     pub grace: GoDuration,
-
-    /// Serve /livez, /readyz and /metrics here; port 0 takes a free one.
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "KEYWARD_ADMIN_LISTEN",
-        default_value = "127.0.0.1:8080"
-    )]
-    pub admin_listen: SocketAddr,
-
-    /// Write the addresses in use to this file, as JSON.
-    #[arg(long, value_name = "FILE", env = "KEYWARD_ADDRESS_FILE")]
-    pub address_file: Option<PathBuf>,
 }
 
 /// Why the controller did not start.
@@ -112,20 +83,32 @@ pub enum StartError {
 /// When it cannot start: one sentence that says what to change.
 pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> Result<(), StartError> {
     let timing = timing(&args)?;
-    let client = client(patient(Config::infer().await?, args.request_timeout.0))?;
+    let client = client(patient(
+        Config::infer().await?,
+        args.operation.request_timeout.0,
+    ))?;
     let (metrics, registry) = Metrics::new();
     let readiness = Readiness::default();
     let keys_listed = readiness.waits_for("AccessKeys are listed");
-    let listener = admin::listen(args.admin_listen, args.address_file.as_deref()).await?;
+    let listener = admin::listen(
+        args.operation.admin_listen,
+        args.operation.address_file.as_deref(),
+    )
+    .await?;
     let admin = admin::serve(listener, readiness, registry, shutdown.wait());
-    info!(namespaces = ?args.namespace, version = env!("CARGO_PKG_VERSION"), "keyward controller starts");
+    let namespaces = args.served.namespaces();
+    info!(
+        ?namespaces,
+        version = env!("CARGO_PKG_VERSION"),
+        "keyward controller starts"
+    );
 
-    let request_timeout = args.request_timeout.0;
+    let request_timeout = args.operation.request_timeout.0;
     let clock = Clock::system();
     let hasher = Hasher::new(args.hash_profile, metrics.clone());
     let devices = devices::run(
         client.clone(),
-        args.namespace.clone(),
+        namespaces.clone(),
         request_timeout,
         clock.clone(),
         shutdown.wait(),
@@ -141,7 +124,7 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> Result<(), StartEr
     let (nudges, _) = broadcast::channel(1);
     let controller = Controller {
         tools,
-        namespaces: args.namespace,
+        namespaces,
         concurrency: args.concurrency,
         nudges,
     };
@@ -168,7 +151,10 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 /// Rule 1: plaintext lives a fifth of the grace, and the request that publishes it may take its
 /// whole deadline.
 fn timing(args: &ControllerArgs) -> Result<Timing, StartError> {
-    let (grace, least) = (args.grace.0, args.request_timeout.0.saturating_mul(5));
+    let (grace, least) = (
+        args.grace.0,
+        args.operation.request_timeout.0.saturating_mul(5),
+    );
     if grace < least || grace.is_zero() {
         return Err(StartError::GraceTooShort { grace, least });
     }

@@ -1,10 +1,9 @@
 //! `keyward gateway`: flags, and what has to stand before the first request.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 use ipnet::IpNet;
 use kube::Config;
 use prometheus_client::registry::Registry;
@@ -18,9 +17,9 @@ use super::keyring::{KeyFileError, Keyring};
 use super::metrics::Metrics;
 use super::{Authenticator, Options, Staleness, feed};
 use crate::admin::{self, Addresses, Readiness};
-use crate::api::GoDuration;
 use crate::clock::Clock;
 use crate::controller::client;
+use crate::flags::{Operation, Served};
 use crate::key::EntropyError;
 use crate::listener::{self, BindError};
 use crate::shutdown::Shutdown;
@@ -29,22 +28,15 @@ use crate::tls::{Tls, TlsError};
 use crate::topics::{InvalidRoot, Layout, Root};
 
 /// Answers for devices: may they, with this key and secret, do this, now?
+///
+/// With exactly one --namespace, device IDs stand alone; otherwise they are presented as NS.ID.
 #[derive(Args, Clone, Debug)]
-#[command(group = ArgGroup::new("served").args(["namespace", "all_namespaces"]).required(true))]
 pub struct GatewayArgs {
-    /// Serve this namespace; may be given several times. With exactly one, device IDs stand alone;
-    /// otherwise they are presented as NS.ID.
-    #[arg(
-        long,
-        value_name = "NS",
-        env = "KEYWARD_NAMESPACE",
-        value_delimiter = ','
-    )]
-    pub namespace: Vec<String>,
+    #[command(flatten)]
+    served: Served,
 
-    /// Serve all namespaces.
-    #[arg(long, env = "KEYWARD_ALL_NAMESPACES")]
-    pub all_namespaces: bool,
+    #[command(flatten)]
+    operation: Operation,
 
     /// Serve devices here: /auth/device, /oauth/token and /.well-known. Port 0 takes a free one.
     #[arg(
@@ -64,19 +56,6 @@ pub struct GatewayArgs {
         default_value = "127.0.0.1:8082"
     )]
     pub brokers_listen: SocketAddr,
-
-    /// Serve /livez, /readyz and /metrics here.
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "KEYWARD_ADMIN_LISTEN",
-        default_value = "127.0.0.1:8080"
-    )]
-    pub admin_listen: SocketAddr,
-
-    /// Write the addresses in use to this file, as JSON.
-    #[arg(long, value_name = "FILE", env = "KEYWARD_ADDRESS_FILE")]
-    pub address_file: Option<PathBuf>,
 
     /// The topics of devices lie below this: ROOT/ID/state and ROOT/ID/command. With several
     /// namespaces it has to hold {namespace}.
@@ -164,15 +143,6 @@ pub struct GatewayArgs {
     /// Write a line of JSON about every decision to standard output.
     #[arg(long, env = "KEYWARD_AUDIT")]
     pub audit: bool,
-
-    /// Give up on a request to the API server after this long.
-    #[arg(
-        long,
-        value_name = "DURATION",
-        env = "KEYWARD_REQUEST_TIMEOUT",
-        default_value = "10s"
-    )]
-    pub request_timeout: GoDuration,
 }
 
 fn proxy(text: &str) -> Result<IpNet, UnreadableSources> {
@@ -241,13 +211,13 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
 
     let (devices, devices_at) = listener::bind(args.devices_listen, "--devices-listen").await?;
     let (brokers, brokers_at) = listener::bind(args.brokers_listen, "--brokers-listen").await?;
-    let (admin, admin_at) = listener::bind(args.admin_listen, "--admin-listen").await?;
+    let (admin, admin_at) = listener::bind(args.operation.admin_listen, "--admin-listen").await?;
     let addresses = Addresses {
         devices: Some(devices_at),
         brokers: Some(brokers_at),
         admin: admin_at,
     };
-    addresses.tell(args.address_file.as_deref())?;
+    addresses.tell(args.operation.address_file.as_deref())?;
     let issuer = issuer(&args, devices_at);
     let api = Api::of(Shared {
         authenticator: authenticator.clone(),
@@ -257,13 +227,17 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
         trusted_proxies: args.trusted_proxy.clone(),
         clock,
     });
-    info!(namespaces = ?args.namespace, version = env!("CARGO_PKG_VERSION"), "keyward gateway starts");
+    let namespaces = args.served.namespaces();
+    info!(
+        ?namespaces,
+        version = env!("CARGO_PKG_VERSION"),
+        "keyward gateway starts"
+    );
 
-    let namespaces: Vec<String> = unique(&args.namespace);
     let feed = feed::run(
         client,
         &namespaces,
-        args.request_timeout.0,
+        args.operation.request_timeout.0,
         authenticator.clone(),
     );
     let readiness = Readiness::default();
@@ -306,7 +280,7 @@ async fn keep_up(tls: Option<Tls>) {
 }
 
 fn options(args: &GatewayArgs) -> Result<Options, StartError> {
-    let namespaces = unique(&args.namespace);
+    let namespaces = args.served.namespaces();
     let root = args.topic_root.clone();
     let (layout, namespace) = match &*namespaces {
         [one] => (Layout::of_one_namespace(root), Some(one.clone())),
@@ -318,14 +292,6 @@ fn options(args: &GatewayArgs) -> Result<Options, StartError> {
         requires_registration: args.require_registered_devices,
         staleness: args.staleness,
     })
-}
-
-fn unique(namespaces: &[String]) -> Vec<String> {
-    let mut seen = HashSet::new();
-    let namespaces = namespaces
-        .iter()
-        .filter(|namespace| seen.insert(*namespace));
-    namespaces.cloned().collect()
 }
 
 /// Who may ask at the brokers' listener.

@@ -62,6 +62,9 @@ struct Seen {
     gaps: u32,
 }
 
+/// For as long all may take to be listed.
+const FIRST_LIST: Duration = Duration::from_secs(300);
+
 impl Recorder {
     /// Records what happens in all namespaces.
     pub async fn start(admin: &Client) -> Recorder {
@@ -95,7 +98,9 @@ impl Recorder {
             changes,
             tasks,
         };
-        let is_listed = recorder.until(|recorder| recorder.seen().listed == 2).await;
+        // The API server may still be busy with what other tests have left to be deleted.
+        let all_is_listed = recorder.within(FIRST_LIST, |recorder| recorder.seen().listed == 2);
+        let is_listed = all_is_listed.await;
         assert!(is_listed, "all is listed");
         recorder
     }
@@ -160,13 +165,17 @@ impl Recorder {
 
     /// Waits until this holds of what is recorded.
     pub async fn until(&self, holds: impl Fn(&Recorder) -> bool) -> bool {
+        self.within(Duration::from_secs(60), holds).await
+    }
+
+    async fn within(&self, limit: Duration, holds: impl Fn(&Recorder) -> bool) -> bool {
         let mut changes = self.changes.subscribe();
         let wait = async {
             while !holds(self) {
                 changes.changed().await.ok();
             }
         };
-        timeout(Duration::from_secs(60), wait).await.is_ok()
+        timeout(limit, wait).await.is_ok()
     }
 
     /// What was recorded of the objects whose names begin so, in the order of their versions; it is

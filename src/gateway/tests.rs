@@ -1,3 +1,5 @@
+mod races;
+
 use std::sync::LazyLock;
 
 use futures::FutureExt;

@@ -333,6 +333,17 @@ impl Authenticator {
         });
     }
 
+    /// A Device cannot be read: it may say that its device is disabled, or a peripheral. The device
+    /// has the ID that it had, or the Device's name.
+    fn refuse_device(&self, object: Object<'_>, order: Order) {
+        let record = {
+            let directory = read(&self.0.directory);
+            let known = directory.device_named(object.namespace, object.name);
+            DeviceRecord::refused(known.map_or(object.name, DeviceRecord::id))
+        };
+        self.put_device(object, record, order);
+    }
+
     /// An object could not be read.
     fn unreadable(&self) {
         self.0.metrics.unreadable.inc();

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{DeserializeGuard, NamespaceResourceScope, WatchEvent};
 use kube::{Api, Client, Resource};
@@ -72,10 +73,16 @@ trait Fed:
     /// For people.
     const WHAT: &str;
 
+    /// What becomes of one that cannot be read, for people.
+    const UNREADABLE: &str;
+
     /// What is said is so.
     fn apply(&self, to: &Authenticator, order: Order);
 
-    /// It is gone, admits nobody or cannot be read.
+    /// What is said cannot be read, but for its metadata.
+    fn refuse(meta: &ObjectMeta, to: &Authenticator, order: Order);
+
+    /// It is gone.
     fn delete(to: &Authenticator, namespace: &str, name: &str);
 
     /// All were listed.
@@ -93,9 +100,10 @@ pub(super) enum Order {
 
 impl Fed for AccessKey {
     const WHAT: &str = "AccessKeys";
+    const UNREADABLE: &str = "admits nobody";
 
     fn apply(&self, to: &Authenticator, order: Order) {
-        let object = object(self);
+        let object = object(&self.metadata);
         match KeyRecord::of(self) {
             Ok(Some(record)) => to.put_key(object, record, order),
             Ok(None) => to.delete_key(object.namespace, object.name),
@@ -111,6 +119,11 @@ impl Fed for AccessKey {
         }
     }
 
+    fn refuse(meta: &ObjectMeta, to: &Authenticator, _: Order) {
+        let object = object(meta);
+        to.delete_key(object.namespace, object.name);
+    }
+
     fn delete(to: &Authenticator, namespace: &str, name: &str) {
         to.delete_key(namespace, name);
     }
@@ -122,13 +135,23 @@ impl Fed for AccessKey {
 
 impl Fed for Device {
     const WHAT: &str = "Devices";
+    const UNREADABLE: &str = "refuses its device";
 
     fn apply(&self, to: &Authenticator, order: Order) {
-        let object = object(self);
+        let object = object(&self.metadata);
         if self.metadata.deletion_timestamp.is_some() {
             to.delete_device(object.namespace, object.name);
         } else {
             to.put_device(object, DeviceRecord::of(self), order);
+        }
+    }
+
+    fn refuse(meta: &ObjectMeta, to: &Authenticator, order: Order) {
+        let object = object(meta);
+        if meta.deletion_timestamp.is_some() {
+            to.delete_device(object.namespace, object.name);
+        } else {
+            to.refuse_device(object, order);
         }
     }
 
@@ -141,8 +164,7 @@ impl Fed for Device {
     }
 }
 
-fn object<K: Resource>(of: &K) -> Object<'_> {
-    let meta = of.meta();
+fn object(meta: &ObjectMeta) -> Object<'_> {
     Object {
         namespace: meta.namespace.as_deref().unwrap_or_default(),
         name: meta.name.as_deref().unwrap_or_default(),
@@ -311,12 +333,13 @@ impl<K: Fed> Feed<K> {
                 warn!(
                     namespace,
                     name,
-                    "one of the {} cannot be read and counts as absent: {}",
+                    "one of the {} cannot be read, and {}: {}",
                     K::WHAT,
+                    K::UNREADABLE,
                     why.error
                 );
                 self.to.unreadable();
-                K::delete(&self.to, namespace, name);
+                K::refuse(&why.metadata, &self.to, order);
             }
         }
     }

@@ -42,9 +42,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = keyward::controller::client(kube::Config::infer().await?)?;
     let options = Options::of_namespace(&namespace);
     let keyward = Authenticator::new(options, Clock::system(), Metrics::new())?;
-    let timeout = std::time::Duration::from_secs(10);
+    let pace = feed::Pace::default();
     let fed = keyward.clone();
-    tokio::spawn(async move { feed::run(client, &[namespace], timeout, fed).await });
+    tokio::spawn(async move { feed::run(client, &[namespace], pace, fed).await });
     let routes = Router::new()
         .route("/devices/{id}/state", post(send))
         .with_state(keyward);

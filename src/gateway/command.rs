@@ -260,12 +260,11 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     info!(namespaces = ?args.namespace, version = env!("CARGO_PKG_VERSION"), "keyward gateway starts");
 
     let namespaces: Vec<String> = unique(&args.namespace);
-    let feed = feed::run(
-        client,
-        &namespaces,
-        args.request_timeout.0,
-        authenticator.clone(),
-    );
+    let pace = feed::Pace {
+        request_timeout: args.request_timeout.0,
+        ..feed::Pace::default()
+    };
+    let feed = feed::run(client, &namespaces, pace, authenticator.clone());
     let readiness = Readiness::default();
     let listed = readiness.waits_for("AccessKeys and Devices are listed");
     let ready = async {

@@ -36,25 +36,35 @@ use crate::punctual::{self, LONGEST_WATCH};
 /// Objects are listed so many at a time: what a page takes is several times what is kept of it.
 const PAGE: u32 = 500;
 
-/// So often all is listed again, a tenth more or less.
-const RELIST: Duration = Duration::from_secs(600);
-
 /// So often the current version is asked for.
 const PROOF: Duration = Duration::from_secs(5);
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// How patient a feed is, and how thorough.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// A request is given up after this long.
+    pub request_timeout: Duration,
+    /// So often all is listed again, a tenth more or less.
+    pub relist: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            request_timeout: Duration::from_secs(10),
+            relist: Duration::from_secs(600),
+        }
+    }
+}
+
 /// Feeds the authenticator with what happens in these namespaces, or in all if none is named. Never
 /// ends.
-pub async fn run(
-    client: Client,
-    namespaces: &[String],
-    request_timeout: Duration,
-    authenticator: Authenticator,
-) {
-    let keys = feeds::<AccessKey>(&client, namespaces, request_timeout, &authenticator);
-    let devices = feeds::<Device>(&client, namespaces, request_timeout, &authenticator);
+pub async fn run(client: Client, namespaces: &[String], pace: Pace, authenticator: Authenticator) {
+    let keys = feeds::<AccessKey>(&client, namespaces, pace, &authenticator);
+    let devices = feeds::<Device>(&client, namespaces, pace, &authenticator);
     tokio::join!(
         join_all(keys.into_iter().map(Feed::run)),
         join_all(devices.into_iter().map(Feed::run)),
@@ -184,6 +194,7 @@ fn version(text: Option<&str>) -> Option<u64> {
 /// One list and watch.
 struct Feed<K: Fed> {
     api: Api<DeserializeGuard<K>>,
+    relist: Duration,
     to: Authenticator,
     watched: Watched,
     backoff: Backoff,
@@ -195,13 +206,14 @@ struct Feed<K: Fed> {
 fn feeds<K: Fed>(
     client: &Client,
     namespaces: &[String],
-    request_timeout: Duration,
+    pace: Pace,
     authenticator: &Authenticator,
 ) -> Vec<Feed<K>> {
-    let apis = punctual::apis(client, namespaces, request_timeout);
+    let apis = punctual::apis(client, namespaces, pace.request_timeout);
     apis.into_iter()
         .map(|api| Feed {
             api,
+            relist: pace.relist,
             to: authenticator.clone(),
             watched: authenticator.expect_watch(),
             backoff: Backoff::default(),
@@ -261,7 +273,7 @@ impl<K: Fed> Feed<K> {
     }
 
     async fn watch_until_outdated(&mut self) {
-        let soon = RELIST.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+        let soon = self.relist.mul_f64(0.9 + 0.2 * rand::random::<f64>());
         let relist = Instant::now() + soon;
         let (api, watched) = (self.api.clone(), self.watched.clone());
         let went_back = prove::<K>(&api, &watched);

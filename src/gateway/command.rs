@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use ipnet::IpNet;
-use kube::Config;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -20,7 +19,6 @@ use super::{Authenticator, Options, Staleness, feed};
 use crate::admin::{self, Addresses, Readiness};
 use crate::api::GoDuration;
 use crate::clock::Clock;
-use crate::controller::client;
 use crate::key::EntropyError;
 use crate::listener::{self, BindError};
 use crate::shutdown::Shutdown;
@@ -191,14 +189,9 @@ pub enum StartError {
          --caller-token-file or --brokers-client-ca"
     )]
     Unguarded(SocketAddr),
-    /// No way to the API server is configured.
-    #[error(
-        "no cluster is configured: set KUBECONFIG, or run in a Pod with a ServiceAccount token: {0}"
-    )]
-    NoCluster(#[from] kube::config::InferConfigError),
-    /// The configuration of the way to the API server cannot be used.
-    #[error("the configuration of the cluster cannot be used: {0}")]
-    Client(#[from] kube::Error),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Connect(#[from] feed::ConnectError),
     /// A listener cannot be opened.
     #[error(transparent)]
     Listen(#[from] BindError),
@@ -235,7 +228,7 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     };
     let (devices_tls, brokers_tls) = (tls(None)?, tls(args.brokers_client_ca.as_deref())?);
     let keyring = keyring(&args, &clock)?;
-    let client = client(Config::infer().await?)?;
+    let client = feed::connect().await?;
     let audit = args.audit.then(Audit::to_standard_output);
     let authenticator = Authenticator::new(options, clock.clone(), metrics.clone())?.audited(audit);
 

@@ -21,15 +21,20 @@ use futures::stream::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{DeserializeGuard, NamespaceResourceScope, WatchEvent};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Config, Resource};
 use serde::de::DeserializeOwned;
+use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::{Authenticator, Object, Watched};
+use super::metrics::Metrics;
+use super::{Authenticator, Object, Options, Watched};
 use crate::api::{AccessKey, Device};
 use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::controller::client;
 use crate::controller::failure::Failure;
+use crate::key::EntropyError;
 use crate::policy::{DeviceRecord, KeyRecord};
 use crate::punctual::{self, LONGEST_WATCH};
 
@@ -58,6 +63,55 @@ impl Default for Pace {
             relist: Duration::from_secs(600),
         }
     }
+}
+
+/// An authenticator of one's own, which is fed from now on: what else is needed to embed a gateway.
+/// It serves the namespace of its options, or all; the cluster is the one of `KUBECONFIG`, or the one
+/// that this Pod runs in. The feed ends with the runtime that this is called on.
+///
+/// # Errors
+/// When it cannot start: one sentence that says what to change.
+pub async fn start(options: Options) -> Result<Authenticator, StartError> {
+    // Whichever TLS connection came first would panic without it. It fails if one is installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = connect().await?;
+    let namespaces: Vec<String> = options.namespace.iter().cloned().collect();
+    let authenticator = Authenticator::new(options, Clock::system(), Metrics::new())?;
+    let fed = authenticator.clone();
+    tokio::spawn(async move { run(client, &namespaces, Pace::default(), fed).await });
+    Ok(authenticator)
+}
+
+/// Why there is no [fed](start) authenticator.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Nothing random is to be had.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+/// A client for the cluster of `KUBECONFIG`, or for the one that this Pod runs in.
+///
+/// # Errors
+/// When neither says which, or says it so that it cannot be used.
+pub async fn connect() -> Result<Client, ConnectError> {
+    Ok(client(Config::infer().await?)?)
+}
+
+/// Why there is no way to the API server.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// None is configured.
+    #[error(
+        "no cluster is configured: set KUBECONFIG, or run in a Pod with a ServiceAccount token: {0}"
+    )]
+    NoCluster(#[from] kube::config::InferConfigError),
+    /// What is configured cannot be used.
+    #[error("the configuration of the cluster cannot be used: {0}")]
+    Client(#[from] kube::Error),
 }
 
 /// Feeds the authenticator with what happens in these namespaces, or in all if none is named. Never

@@ -1,53 +1,34 @@
-//! A gateway of one's own: devices authenticate by HTTP Basic, with key and secret, and may then send
-//! to their own topic. `cargo run --example gateway -- plant`, with KUBECONFIG naming a cluster.
+//! A gateway of one's own: a device that shows key and secret by HTTP Basic may send to its topic.
+//! `cargo run --example gateway -- plant 127.0.0.1:8083`, with KUBECONFIG naming a cluster.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Router, routing::post};
-use keyward::clock::Clock;
-use keyward::gateway::http::basic;
-use keyward::gateway::{Authenticator, Credentials, Options, feed, metrics::Metrics};
-use keyward::policy::Decision;
+use keyward::gateway::{Authenticator, Credentials, Options, feed, http::basic};
 use keyward::topics::Action;
 
 async fn send(
     State(keyward): State<Authenticator>,
-    Path(device_id): Path<String>,
+    Path(device): Path<String>,
     headers: HeaderMap,
-) -> StatusCode {
-    let Some((key, secret)) = basic(&headers) else {
-        return StatusCode::UNAUTHORIZED;
-    };
-    let credentials = Credentials {
-        device_id: &device_id,
-        key: &key,
-        secret: &secret,
-        source: None,
-    };
-    let Decision::Allow(session) = keyward.authenticate(&credentials).await else {
-        return StatusCode::UNAUTHORIZED;
-    };
-    let topic = format!("devices/{device_id}/state");
-    match keyward.authorize(&session, Action::Publish { retain: false }, &topic) {
-        Decision::Allow(()) => StatusCode::NO_CONTENT,
-        Decision::Deny(_) => StatusCode::FORBIDDEN,
-        Decision::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-    }
+) -> Result<StatusCode, StatusCode> {
+    let (key, secret) = basic(&headers).ok_or(StatusCode::UNAUTHORIZED)?;
+    let shown = Credentials::new(&device, &key, &secret);
+    let decision = keyward.authenticate(&shown).await;
+    let session = decision.allowed_or(StatusCode::UNAUTHORIZED, StatusCode::SERVICE_UNAVAILABLE)?;
+    let topic = format!("devices/{device}/state");
+    let decision = keyward.authorize(&session, Action::Publish { retain: false }, &topic);
+    decision.allowed_or(StatusCode::FORBIDDEN, StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let namespace = std::env::args().nth(1).ok_or("say which namespace")?;
-    let client = keyward::controller::client(kube::Config::infer().await?)?;
-    let options = Options::of_namespace(&namespace);
-    let keyward = Authenticator::new(options, Clock::system(), Metrics::new())?;
-    let timeout = std::time::Duration::from_secs(10);
-    let fed = keyward.clone();
-    tokio::spawn(async move { feed::run(client, &[namespace], timeout, fed).await });
-    let routes = Router::new()
-        .route("/devices/{id}/state", post(send))
-        .with_state(keyward);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:8083").await?;
-    Ok(axum::serve(listener, routes).await?)
+    let mut args = std::env::args().skip(1);
+    let namespace = args.next().ok_or("say which namespace")?;
+    let address = args.next().ok_or("say where to listen")?;
+    let keyward = feed::start(Options::of_namespace(&namespace)).await?;
+    let routes = Router::new().route("/devices/{device}/state", post(send));
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    Ok(axum::serve(listener, routes.with_state(keyward)).await?)
 }

@@ -23,7 +23,7 @@
 //!   question is asked again of what is known by then.
 //! - Nobody is admitted before all was listed once, nor when what is known has grown too old.
 //!
-//! `examples/gateway.rs` is a gateway that embeds this.
+//! `examples/gateway.rs` is a gateway of 30 lines that embeds this.
 
 pub mod audit;
 mod budget;
@@ -98,6 +98,18 @@ pub struct Credentials<'a> {
     pub secret: &'a str,
     /// The device's address, if it is known.
     pub source: Option<std::net::IpAddr>,
+}
+
+impl<'a> Credentials<'a> {
+    /// From an address that is not known: keys that are limited to some addresses are refused.
+    pub fn new(device_id: &'a str, key: &'a str, secret: &'a str) -> Self {
+        Credentials {
+            device_id,
+            key,
+            secret,
+            source: None,
+        }
+    }
 }
 
 /// Who was admitted before.
@@ -287,6 +299,17 @@ impl Authenticator {
             Order::Listed => directory.set_device(object, record),
             Order::Watched => directory.apply_device(object, record),
         });
+    }
+
+    /// A Device cannot be read: it may say that its device is disabled, or a peripheral. The device
+    /// has the ID that it had, or the Device's name.
+    fn refuse_device(&self, object: Object<'_>, order: Order) {
+        let record = {
+            let directory = self.0.directory();
+            let known = directory.device_named(object.namespace, object.name);
+            DeviceRecord::refused(known.map_or(object.name, DeviceRecord::id))
+        };
+        self.put_device(object, record, order);
     }
 
     /// An object could not be read.

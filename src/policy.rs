@@ -202,6 +202,20 @@ pub enum Decision<T = Session> {
     Unavailable,
 }
 
+impl<T> Decision<T> {
+    /// What is allowed; or what to answer to whoever is refused, or is to try again.
+    ///
+    /// # Errors
+    /// One of the two, unless it is an Allow.
+    pub fn allowed_or<E>(self, refused: E, try_again: E) -> Result<T, E> {
+        match self {
+            Self::Allow(allowed) => Ok(allowed),
+            Self::Deny(_) => Err(refused),
+            Self::Unavailable => Err(try_again),
+        }
+    }
+}
+
 /// What a device was admitted as.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Session {

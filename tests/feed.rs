@@ -14,8 +14,9 @@ use jiff::Timestamp;
 use keyward::api::AccessKey;
 use keyward::clock::{Clock, ManualClock};
 use keyward::controller;
+use keyward::gateway::feed::{self, Pace};
 use keyward::gateway::metrics::Metrics;
-use keyward::gateway::{Authenticator, Credentials, Options, Staleness, feed};
+use keyward::gateway::{Authenticator, Credentials, Options, Staleness};
 use keyward::policy::{Decision, Reason};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -82,6 +83,16 @@ impl Drop for Scene {
 
 impl Scene {
     async fn set(purpose: &str, script: Script, staleness: Staleness) -> Scene {
+        let relist = Pace::default().relist;
+        Scene::listing_every(relist, purpose, script, staleness).await
+    }
+
+    async fn listing_every(
+        relist: Duration,
+        purpose: &str,
+        script: Script,
+        staleness: Staleness,
+    ) -> Scene {
         let place = Place::served(purpose).await;
         let controller = TestController::start(&place).await;
         let key: AccessKey = from_json(json!({
@@ -120,8 +131,12 @@ impl Scene {
         let gateway = Authenticator::new(options, clock, Metrics::new()).unwrap();
         let fed = gateway.clone();
         let client = controller::client(proxy.config()).unwrap();
+        let pace = Pace {
+            request_timeout: Duration::from_secs(1),
+            relist,
+        };
         let feed = tokio::spawn(async move {
-            feed::run(client, &[namespace], Duration::from_secs(1), fed).await;
+            feed::run(client, &[namespace], pace, fed).await;
         });
         Scene {
             _controller: controller,
@@ -274,6 +289,24 @@ async fn a_silent_watch_is_given_up() {
         "measured: a silent watch was found after {} s",
         taken.as_secs()
     );
+}
+
+/// Nothing shows that it is missing: versions go on, and the watch lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_lost_is_made_good_by_the_next_list() {
+    let (relist, script) = (Duration::from_secs(5), Script::default());
+    let staleness = Staleness::BestEffort;
+    let scene = Scene::listing_every(relist, "feed-lost", script, staleness).await;
+    scene.until(None, "at first").await;
+    for (state, refusal) in [
+        ("Inactive", Some(Decision::Deny(Reason::Inactive))),
+        ("Active", None),
+    ] {
+        let next = &scene.script.0;
+        next.events.lock().unwrap().push_back(WatchFault::Lose);
+        scene.change(json!({ "state": state })).await;
+        scene.until(refusal, state).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,171 +5,12 @@
 
 mod support;
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use futures::future::join_all;
-use keyward::api::AccessKey;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use support::cluster::from_json;
-use support::controller::TestController;
-use support::keys::Place;
-use support::process::{Access, Launcher, Process, holds_no_secret};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A namespace with a controller and a gateway of its own.
-struct Plant {
-    place: Place,
-    _controller: TestController,
-    launcher: Launcher,
-}
-
-impl Plant {
-    async fn new(purpose: &'static str) -> Plant {
-        let place = Place::served(purpose).await;
-        let controller = TestController::start(&place).await;
-        Plant {
-            launcher: Launcher::new(purpose, &Access::admin().as_gateway().await),
-            _controller: controller,
-            place,
-        }
-    }
-
-    /// A gateway that is ready.
-    async fn gateway(&self, flags: &[&str]) -> Gateway {
-        let mut gateway = self.start(flags).await;
-        gateway.process.is_ready().await;
-        gateway
-    }
-
-    async fn start(&self, flags: &[&str]) -> Gateway {
-        let flag = format!("--namespace={}", self.place.namespace.name);
-        let own = [&*flag, "--ephemeral-signing-key", "--audit"];
-        let mut process = self.launcher.start_gateway(&[&own, flags].concat());
-        Gateway {
-            devices: process.address("devices").await,
-            brokers: process.address("brokers").await,
-            process,
-        }
-    }
-
-    /// Makes a key, and waits until it is issued.
-    async fn issue(&self, name: &str, restrictions: Value) -> Delivered {
-        let key: AccessKey = from_json(json!({
-            "apiVersion": "keyward.dev/v1alpha1", "kind": "AccessKey", "metadata": { "name": name },
-            "spec": { "restrictions": restrictions },
-        }));
-        self.place
-            .keys
-            .create(&PostParams::default(), &key)
-            .await
-            .unwrap();
-        self.delivered(name, 1).await
-    }
-
-    /// What the Secret holds once this revision is delivered.
-    async fn delivered(&self, name: &str, revision: i32) -> Delivered {
-        let begin = Instant::now();
-        loop {
-            let key = self.place.keys.get(name).await.unwrap();
-            let status = key.status.unwrap_or_default();
-            if status.revision == Some(revision) && status.issuance.is_none() {
-                break;
-            }
-            assert!(
-                begin.elapsed() < PATIENCE,
-                "{name} is not issued: {status:?}"
-            );
-            sleep(Duration::from_millis(20)).await;
-        }
-        let data = self.place.secrets.get(name).await.unwrap().data.unwrap();
-        let entry = |name: &str| String::from_utf8(data[name].0.clone()).unwrap();
-        Delivered {
-            key: entry("key"),
-            secret: entry("secret"),
-        }
-    }
-
-    async fn change(&self, name: &str, spec: Value) {
-        let (params, patch) = (
-            PatchParams::default(),
-            Patch::Merge(json!({ "spec": spec })),
-        );
-        self.place.keys.patch(name, &params, &patch).await.unwrap();
-    }
-}
-
-struct Delivered {
-    key: String,
-    secret: String,
-}
-
-struct Gateway {
-    process: Process,
-    devices: SocketAddr,
-    brokers: SocketAddr,
-}
-
-impl Gateway {
-    /// The status, and the body.
-    async fn auth(&self, device: &str, delivered: &Delivered) -> (u16, Value) {
-        let body = json!({ "deviceId": device, "key": delivered.key, "secret": delivered.secret });
-        let answer = send(self.devices, "POST /auth/device", &[], &body.to_string()).await;
-        let answer = answer.unwrap();
-        (answer.0, serde_json::from_str(&answer.1).unwrap())
-    }
-
-    async fn status(&self, device: &str, delivered: &Delivered) -> u16 {
-        self.auth(device, delivered).await.0
-    }
-
-    async fn forward(&self, token: &str) -> u16 {
-        let bearer = format!("Bearer {token}");
-        let headers = [("authorization", &*bearer)];
-        send(self.brokers, "GET /forward-auth", &headers, "")
-            .await
-            .unwrap()
-            .0
-    }
-
-    /// Waits until a device gets this status.
-    async fn until(&self, device: &str, delivered: &Delivered, status: u16) {
-        let begin = Instant::now();
-        while self.status(device, delivered).await != status {
-            assert!(
-                begin.elapsed() < PATIENCE,
-                "not {status}:\n{}",
-                self.process.log_text()
-            );
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-async fn send(
-    to: SocketAddr,
-    what: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(to).await?;
-    let mut request = format!("{what} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n");
-    for (name, value) in headers {
-        request += &format!("{name}: {value}\r\n");
-    }
-    request += &format!("content-length: {}\r\n\r\n{body}", body.len());
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let code = head.split(' ').nth(1).unwrap();
-    Ok((code.parse().unwrap(), body.to_owned()))
-}
+use support::gateway::{Gateway, PATIENCE, Plant};
+use support::plant::Issued;
+use support::process::{Access, Launcher, holds_no_secret};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_done_to_a_key_holds_at_every_gateway() {
@@ -259,12 +100,8 @@ async fn nobody_is_admitted_before_all_is_listed() {
     // Without the API server there is no first list.
     let nowhere = Launcher::new("gateway-nowhere", &Access::at("http://127.0.0.1:9"));
     let flag = format!("--namespace={}", plant.place.namespace.name);
-    let mut alone = nowhere.start_gateway(&[&flag, "--ephemeral-signing-key"]);
-    let alone = Gateway {
-        devices: alone.address("devices").await,
-        brokers: alone.address("brokers").await,
-        process: alone,
-    };
+    let alone = nowhere.start_gateway(&[&flag, "--ephemeral-signing-key"]);
+    let alone = Gateway::of(alone).await;
     for status in join_all((0..200).map(|_| alone.status("pump-1", &pump))).await {
         assert_eq!(status, 503);
     }
@@ -280,7 +117,7 @@ async fn every_decision_is_a_line_of_the_audit_and_no_line_holds_a_secret() {
     let before = gateway.process.output().lines().count();
     assert_eq!(before, 0);
     // The secret in the wrong places, too.
-    let swapped = Delivered {
+    let swapped = Issued {
         key: pump.secret.clone(),
         secret: pump.key.clone(),
     };

@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use k8s_openapi::{
-    api::{core::v1::Namespace, events::v1::Event, rbac::v1::RoleBinding},
+    api::events::v1::Event,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::Condition,
 };
@@ -21,10 +21,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 use support::{
-    cluster::{apply, eventually, from_json},
+    cluster::{eventually, from_json},
+    gateway::Gateway,
     instance::Instance,
-    manifests,
-    plant::Plant,
+    plant::{Issued, Plant},
+    process::Launcher,
     wait::found,
 };
 
@@ -66,17 +67,12 @@ fn strange_devices() -> Vec<(&'static str, Value)> {
 async fn objects_of_another_schema_are_reported_and_skipped() {
     let manifests = ["crds/", "deploy/install.yaml"];
     let instance = Instance::with("unreadable", &manifests).await;
-    let namespaces: Api<Namespace> = Api::all(instance.admin.clone());
-    let namespace = from_json(json!({ "metadata": { "name": NAMESPACE } }));
-    let created = namespaces.create(&PostParams::default(), &namespace).await;
-    created.expect("created");
-    let bindings: Api<RoleBinding> = Api::namespaced(instance.admin.clone(), NAMESPACE);
-    for binding in manifests::objects("deploy/namespace.yaml") {
-        apply(&bindings, &from_json(binding)).await;
-    }
-    let mut plant = Plant::at(instance.access(), NAMESPACE).await;
+    let mut plant = Plant::on(&instance, NAMESPACE).await;
     let all = json!({ "allDevices": true });
     let issued = plant.issue("issued-before", all.clone()).await;
+    let launcher = Launcher::new("unreadable-gateway", &plant.access.as_gateway().await);
+    let watching = plant.gateway(&launcher).await;
+    assert_eq!(watching.status("pump", &issued).await, 200);
 
     let (keys, devices) = (plant.raw::<AccessKey>(), plant.raw::<Device>());
     let strict = loosen(&plant).await;
@@ -122,6 +118,12 @@ async fn objects_of_another_schema_are_reported_and_skipped() {
     );
     plant.allows("pump", &other);
     plant.cannot_tell("toaster", &other, "cannot read Device \"toaster\"");
+    let mut gateways = [watching, plant.gateway(&launcher).await];
+    for gateway in &mut gateways {
+        refuses_what_it_cannot_read(gateway, &issued, &other).await;
+        let unreadable = gateway.process.metric("keyward_gateway_unreadable_total");
+        assert!(unreadable.await >= (skipped.len() + strange_devices().len()) as u64);
+    }
 
     // Corrected, by whatever way its owner has.
     patch(
@@ -145,11 +147,36 @@ async fn objects_of_another_schema_are_reported_and_skipped() {
     // Rules about changes cannot compare with a fraction, or look into a text.
     assert_eq!(made_anew, ["number", "text"]);
     plant.allows("pump", &issued);
+    for gateway in &gateways {
+        gateway.until("pump", &issued, 200).await;
+    }
     for name in &strange {
         let issued = plant.issued(name, 1).await;
         plant.allows("pump", &issued);
+        for gateway in &gateways {
+            gateway.until("pump", &issued, 200).await;
+        }
     }
     plant.stop_controller().await;
+}
+
+/// And nothing else.
+async fn refuses_what_it_cannot_read(gateway: &Gateway, unreadable: &Issued, other: &Issued) {
+    gateway.until("pump", other, 200).await;
+    gateway.until("pump", unreadable, 401).await;
+    for (device, _) in strange_devices() {
+        gateway.until(device, other, 401).await;
+    }
+    let log = gateway.process.log_text();
+    let says = |name: &str| {
+        let object = format!("name=\"{name}\"");
+        log.lines()
+            .any(|line| line.contains("cannot be read, and") && line.contains(&object))
+    };
+    for (name, _) in strange_keys() {
+        assert!(says(name), "{name} in\n{log}");
+    }
+    assert!(says("toaster") && says("issued-before"));
 }
 
 /// Waits for log lines and Events about each.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ipnet::IpNet;
-use kube::Config;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -18,7 +17,6 @@ use super::metrics::Metrics;
 use super::{Authenticator, Options, Staleness, feed};
 use crate::admin::{self, Addresses, Readiness};
 use crate::clock::Clock;
-use crate::controller::client;
 use crate::flags::{Operation, Served};
 use crate::key::EntropyError;
 use crate::listener::{self, BindError};
@@ -161,14 +159,9 @@ pub enum StartError {
          --caller-token-file or --brokers-client-ca"
     )]
     Unguarded(SocketAddr),
-    /// No way to the API server is configured.
-    #[error(
-        "no cluster is configured: set KUBECONFIG, or run in a Pod with a ServiceAccount token: {0}"
-    )]
-    NoCluster(#[from] kube::config::InferConfigError),
-    /// The configuration of the way to the API server cannot be used.
-    #[error("the configuration of the cluster cannot be used: {0}")]
-    Client(#[from] kube::Error),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Connect(#[from] feed::ConnectError),
     /// A listener cannot be opened.
     #[error(transparent)]
     Listen(#[from] BindError),
@@ -205,7 +198,7 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     };
     let (devices_tls, brokers_tls) = (tls(None)?, tls(args.brokers_client_ca.as_deref())?);
     let keyring = keyring(&args, &clock)?;
-    let client = client(Config::infer().await?)?;
+    let client = feed::connect().await?;
     let audit = args.audit.then(Audit::to_standard_output);
     let authenticator = Authenticator::new(options, clock.clone(), metrics.clone())?.audited(audit);
 
@@ -234,12 +227,11 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
         "keyward gateway starts"
     );
 
-    let feed = feed::run(
-        client,
-        &namespaces,
-        args.operation.request_timeout.0,
-        authenticator.clone(),
-    );
+    let pace = feed::Pace {
+        request_timeout: args.operation.request_timeout.0,
+        ..feed::Pace::default()
+    };
+    let feed = feed::run(client, &namespaces, pace, authenticator.clone());
     let readiness = Readiness::default();
     let listed = readiness.waits_for("AccessKeys and Devices are listed");
     let ready = async {

@@ -105,7 +105,7 @@ impl Core {
 
     /// What is known now says, the directory standing still meanwhile.
     fn look(&self, presented: &Presented<'_>, memory: &mut Memory<'_>) -> Decision {
-        let directory = read(&self.directory);
+        let directory = self.directory();
         let known = self.known(
             &directory,
             presented.namespace,
@@ -172,7 +172,7 @@ impl Core {
         if self.is_stale() {
             return Decision::Unavailable;
         }
-        let directory = read(&self.directory);
+        let directory = self.directory();
         let known = self.known_of(&directory, session);
         let key = match (stands(known, session, self.clock.now().wall), known.key) {
             (Ok(()), Some(key)) => key,
@@ -202,7 +202,7 @@ impl Core {
         if self.is_stale() {
             return Decision::Unavailable;
         }
-        let directory = read(&self.directory);
+        let directory = self.directory();
         let known = self.known_of(&directory, session);
         match stands(known, session, self.clock.now().wall) {
             Ok(()) => Decision::Allow(()),
@@ -213,7 +213,7 @@ impl Core {
     /// See [`super::Authenticator::granted`].
     pub fn granted(&self, session: &Session) -> Option<Granted> {
         let now = self.clock.now().wall;
-        let directory = read(&self.directory);
+        let directory = self.directory();
         let known = self.known_of(&directory, session);
         stands(known, session, now).ok()?;
         let key = known.key?;
@@ -236,7 +236,7 @@ impl Core {
         if self.is_stale() {
             return Decision::Unavailable;
         }
-        let directory = read(&self.directory);
+        let directory = self.directory();
         let known = self.known(&directory, named.namespace, named.key, named.device_id);
         let verifiers = known.key.map(KeyRecord::verifiers).unwrap_or_default();
         let own = verifiers
@@ -264,6 +264,13 @@ impl Core {
             &session.key,
             &session.device_id,
         )
+    }
+
+    /// What is known, which stands still meanwhile.
+    pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the directory, and tells who listens.
@@ -299,8 +306,4 @@ fn count(number: usize) -> i64 {
 /// The lock, also after a panic: what it guards is whole at all times.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn read(directory: &RwLock<Directory>) -> RwLockReadGuard<'_, Directory> {
-    directory.read().unwrap_or_else(PoisonError::into_inner)
 }

@@ -43,6 +43,11 @@ impl Directory {
         self.devices.get(namespace, id)
     }
 
+    /// The record of the Device with this name, whether it has its ID or another Device does.
+    pub fn device_named(&self, namespace: &str, name: &str) -> Option<&DeviceRecord> {
+        self.devices.named(namespace, name)
+    }
+
     /// How many AccessKeys are known.
     pub fn keys(&self) -> usize {
         self.keys.len()

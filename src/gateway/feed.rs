@@ -18,25 +18,28 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{DeserializeGuard, NamespaceResourceScope, WatchEvent};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Config, Resource};
 use serde::de::DeserializeOwned;
+use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::{Authenticator, Object, Watched};
+use super::metrics::Metrics;
+use super::{Authenticator, Object, Options, Watched};
 use crate::api::{AccessKey, Device};
 use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::controller::client;
 use crate::controller::failure::Failure;
+use crate::key::EntropyError;
 use crate::policy::{DeviceRecord, KeyRecord};
 use crate::punctual::{self, LONGEST_WATCH};
 
 /// Objects are listed so many at a time: what a page takes is several times what is kept of it.
 const PAGE: u32 = 500;
-
-/// So often all is listed again, a tenth more or less.
-const RELIST: Duration = Duration::from_secs(600);
 
 /// So often the current version is asked for.
 const PROOF: Duration = Duration::from_secs(5);
@@ -44,16 +47,78 @@ const PROOF: Duration = Duration::from_secs(5);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// How patient a feed is, and how thorough.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// A request is given up after this long.
+    pub request_timeout: Duration,
+    /// So often all is listed again, a tenth more or less.
+    pub relist: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            request_timeout: Duration::from_secs(10),
+            relist: Duration::from_secs(600),
+        }
+    }
+}
+
+/// An authenticator of one's own, which is fed from now on: what else is needed to embed a gateway.
+/// It serves the namespace of its options, or all; the cluster is the one of `KUBECONFIG`, or the one
+/// that this Pod runs in. The feed ends with the runtime that this is called on.
+///
+/// # Errors
+/// When it cannot start: one sentence that says what to change.
+pub async fn start(options: Options) -> Result<Authenticator, StartError> {
+    // Whichever TLS connection came first would panic without it. It fails if one is installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = connect().await?;
+    let namespaces: Vec<String> = options.namespace.iter().cloned().collect();
+    let authenticator = Authenticator::new(options, Clock::system(), Metrics::new())?;
+    let fed = authenticator.clone();
+    tokio::spawn(async move { run(client, &namespaces, Pace::default(), fed).await });
+    Ok(authenticator)
+}
+
+/// Why there is no [fed](start) authenticator.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Nothing random is to be had.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+/// A client for the cluster of `KUBECONFIG`, or for the one that this Pod runs in.
+///
+/// # Errors
+/// When neither says which, or says it so that it cannot be used.
+pub async fn connect() -> Result<Client, ConnectError> {
+    Ok(client(Config::infer().await?)?)
+}
+
+/// Why there is no way to the API server.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// None is configured.
+    #[error(
+        "no cluster is configured: set KUBECONFIG, or run in a Pod with a ServiceAccount token: {0}"
+    )]
+    NoCluster(#[from] kube::config::InferConfigError),
+    /// What is configured cannot be used.
+    #[error("the configuration of the cluster cannot be used: {0}")]
+    Client(#[from] kube::Error),
+}
+
 /// Feeds the authenticator with what happens in these namespaces, or in all if none is named. Never
 /// ends.
-pub async fn run(
-    client: Client,
-    namespaces: &[String],
-    request_timeout: Duration,
-    authenticator: Authenticator,
-) {
-    let keys = feeds::<AccessKey>(&client, namespaces, request_timeout, &authenticator);
-    let devices = feeds::<Device>(&client, namespaces, request_timeout, &authenticator);
+pub async fn run(client: Client, namespaces: &[String], pace: Pace, authenticator: Authenticator) {
+    let keys = feeds::<AccessKey>(&client, namespaces, pace, &authenticator);
+    let devices = feeds::<Device>(&client, namespaces, pace, &authenticator);
     tokio::join!(
         join_all(keys.into_iter().map(Feed::run)),
         join_all(devices.into_iter().map(Feed::run)),
@@ -72,10 +137,16 @@ trait Fed:
     /// For people.
     const WHAT: &str;
 
+    /// What becomes of one that cannot be read, for people.
+    const UNREADABLE: &str;
+
     /// What is said is so.
     fn apply(&self, to: &Authenticator, order: Order);
 
-    /// It is gone, admits nobody or cannot be read.
+    /// What is said cannot be read, but for its metadata.
+    fn refuse(meta: &ObjectMeta, to: &Authenticator, order: Order);
+
+    /// It is gone.
     fn delete(to: &Authenticator, namespace: &str, name: &str);
 
     /// All were listed.
@@ -93,9 +164,10 @@ pub(super) enum Order {
 
 impl Fed for AccessKey {
     const WHAT: &str = "AccessKeys";
+    const UNREADABLE: &str = "admits nobody";
 
     fn apply(&self, to: &Authenticator, order: Order) {
-        let object = object(self);
+        let object = object(&self.metadata);
         match KeyRecord::of(self) {
             Ok(Some(record)) => to.put_key(object, record, order),
             Ok(None) => to.delete_key(object.namespace, object.name),
@@ -111,6 +183,11 @@ impl Fed for AccessKey {
         }
     }
 
+    fn refuse(meta: &ObjectMeta, to: &Authenticator, _: Order) {
+        let object = object(meta);
+        to.delete_key(object.namespace, object.name);
+    }
+
     fn delete(to: &Authenticator, namespace: &str, name: &str) {
         to.delete_key(namespace, name);
     }
@@ -122,13 +199,23 @@ impl Fed for AccessKey {
 
 impl Fed for Device {
     const WHAT: &str = "Devices";
+    const UNREADABLE: &str = "refuses its device";
 
     fn apply(&self, to: &Authenticator, order: Order) {
-        let object = object(self);
+        let object = object(&self.metadata);
         if self.metadata.deletion_timestamp.is_some() {
             to.delete_device(object.namespace, object.name);
         } else {
             to.put_device(object, DeviceRecord::of(self), order);
+        }
+    }
+
+    fn refuse(meta: &ObjectMeta, to: &Authenticator, order: Order) {
+        let object = object(meta);
+        if meta.deletion_timestamp.is_some() {
+            to.delete_device(object.namespace, object.name);
+        } else {
+            to.refuse_device(object, order);
         }
     }
 
@@ -141,8 +228,7 @@ impl Fed for Device {
     }
 }
 
-fn object<K: Resource>(of: &K) -> Object<'_> {
-    let meta = of.meta();
+fn object(meta: &ObjectMeta) -> Object<'_> {
     Object {
         namespace: meta.namespace.as_deref().unwrap_or_default(),
         name: meta.name.as_deref().unwrap_or_default(),
@@ -162,6 +248,7 @@ fn version(text: Option<&str>) -> Option<u64> {
 /// One list and watch.
 struct Feed<K: Fed> {
     api: Api<DeserializeGuard<K>>,
+    relist: Duration,
     to: Authenticator,
     watched: Watched,
     backoff: Backoff,
@@ -173,13 +260,14 @@ struct Feed<K: Fed> {
 fn feeds<K: Fed>(
     client: &Client,
     namespaces: &[String],
-    request_timeout: Duration,
+    pace: Pace,
     authenticator: &Authenticator,
 ) -> Vec<Feed<K>> {
-    let apis = punctual::apis(client, namespaces, request_timeout);
+    let apis = punctual::apis(client, namespaces, pace.request_timeout);
     apis.into_iter()
         .map(|api| Feed {
             api,
+            relist: pace.relist,
             to: authenticator.clone(),
             watched: authenticator.expect_watch(),
             backoff: Backoff::default(),
@@ -239,7 +327,7 @@ impl<K: Fed> Feed<K> {
     }
 
     async fn watch_until_outdated(&mut self) {
-        let soon = RELIST.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+        let soon = self.relist.mul_f64(0.9 + 0.2 * rand::random::<f64>());
         let relist = Instant::now() + soon;
         let (api, watched) = (self.api.clone(), self.watched.clone());
         let went_back = prove::<K>(&api, &watched);
@@ -311,12 +399,13 @@ impl<K: Fed> Feed<K> {
                 warn!(
                     namespace,
                     name,
-                    "one of the {} cannot be read and counts as absent: {}",
+                    "one of the {} cannot be read, and {}: {}",
                     K::WHAT,
+                    K::UNREADABLE,
                     why.error
                 );
                 self.to.unreadable();
-                K::delete(&self.to, namespace, name);
+                K::refuse(&why.metadata, &self.to, order);
             }
         }
     }

@@ -105,7 +105,7 @@ impl Metrics {
         );
         to.register(
             "gateway_unreadable",
-            "Versions of AccessKeys that could not be read, and admit nobody",
+            "Versions of AccessKeys and Devices that could not be read, and refuse",
             self.unreadable.clone(),
         );
     }

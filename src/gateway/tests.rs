@@ -1,3 +1,5 @@
+mod races;
+
 use std::sync::LazyLock;
 
 use futures::FutureExt;
@@ -323,6 +325,30 @@ async fn a_change_while_a_secret_is_hashed_counts() {
         drop(held);
         assert_eq!(asked.await, Decision::Deny(expected));
     }
+}
+
+#[tokio::test]
+async fn a_device_whose_object_cannot_be_read_is_refused() {
+    let plant = Plant::new();
+    let gateway = &plant.authenticator;
+    let device: crate::api::Device = serde_json::from_value(json!({
+        "apiVersion": "keyward.dev/v1alpha1", "kind": "Device",
+        "metadata": { "name": "pump" }, "spec": { "deviceId": DEVICE },
+    }))
+    .expect("a Device");
+    let apply = |version| gateway.apply_device(object("pump", version), DeviceRecord::of(&device));
+    apply(1);
+    assert!(is_allow(&plant.ask(ISSUED[0].secret).await));
+    gateway.refuse_device(object("pump", 3), Order::Watched);
+    let refused = Decision::Deny(Reason::DeviceDisabled);
+    assert_eq!(plant.ask(ISSUED[0].secret).await, refused, "by its ID");
+    apply(2);
+    assert_eq!(plant.ask(ISSUED[0].secret).await, refused, "it is older");
+    apply(4);
+    assert!(is_allow(&plant.ask(ISSUED[0].secret).await));
+    gateway.delete_device("plant", "pump");
+    gateway.refuse_device(object(DEVICE, 5), Order::Listed);
+    assert_eq!(plant.ask(ISSUED[0].secret).await, refused, "by its name");
 }
 
 #[tokio::test]

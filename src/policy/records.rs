@@ -282,6 +282,19 @@ impl DeviceRecord {
         }
     }
 
+    /// Of a Device that cannot be read: of its device nothing is known but that it has this ID, and
+    /// it is refused.
+    pub fn refused(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            class: DeviceClass::default(),
+            gateway: None,
+            tags: [].into(),
+            labels: BTreeMap::new(),
+            disabled: true,
+        }
+    }
+
     /// The device's ID.
     pub fn id(&self) -> &str {
         &self.id

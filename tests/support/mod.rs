@@ -7,6 +7,7 @@ pub mod check;
 pub mod cluster;
 pub mod controller;
 pub mod fault;
+pub mod gateway;
 pub mod history;
 pub mod instance;
 pub mod keys;

@@ -6,7 +6,7 @@ use base64ct::{Base64, Encoding};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        core::v1::{Secret, ServiceAccount},
+        core::v1::{Namespace, Secret, ServiceAccount},
         rbac::v1::RoleBinding,
     },
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -21,6 +21,9 @@ use serde_json::{Value, json};
 use super::{
     check::{Answer, Asker},
     cluster::{TestNamespace, apply, from_json, token_from},
+    gateway::Gateway,
+    instance::Instance,
+    manifests,
     process::{Access, Launcher, Process},
     wait::found,
 };
@@ -60,6 +63,19 @@ impl Plant {
         let mut plant = Self::at(Access::admin(), &namespace.name).await;
         plant._ends_with_it = Some(namespace);
         plant
+    }
+
+    /// On an instance, in a namespace that is made for it.
+    pub async fn on(instance: &Instance, namespace: &str) -> Self {
+        let namespaces: Api<Namespace> = Api::all(instance.admin.clone());
+        let object = from_json(json!({ "metadata": { "name": namespace } }));
+        let created = namespaces.create(&PostParams::default(), &object).await;
+        created.expect("created");
+        let bindings: Api<RoleBinding> = Api::namespaced(instance.admin.clone(), namespace);
+        for binding in manifests::objects("deploy/namespace.yaml") {
+            apply(&bindings, &from_json(binding)).await;
+        }
+        Self::at(instance.access(), namespace).await
     }
 
     /// On an API server, in a namespace that the controller may deliver Secrets in.
@@ -147,6 +163,15 @@ impl Plant {
         }
     }
 
+    /// A gateway that is ready, of this launcher.
+    pub async fn gateway(&self, launcher: &Launcher) -> Gateway {
+        let namespace = format!("--namespace={}", self.namespace);
+        let flags = [&*namespace, "--ephemeral-signing-key"];
+        let mut gateway = Gateway::of(launcher.start_gateway(&flags)).await;
+        gateway.process.is_ready().await;
+        gateway
+    }
+
     /// Objects as they are, also such as the types cannot read.
     pub fn raw<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
         let admin = self.admin.clone();
@@ -175,6 +200,12 @@ impl Plant {
 
     pub async fn device(&self, name: &str, spec: Value) {
         self.create_device(json!({ "name": name }), spec).await;
+    }
+
+    pub async fn change_device(&self, name: &str, change: Value) {
+        let (devices, params): (Api<Device>, _) = (self.api(), PatchParams::default());
+        let changed = devices.patch(name, &params, &Patch::Merge(change)).await;
+        changed.expect("patched");
     }
 
     pub async fn labelled(&self, name: &str, labels: Value) {

@@ -1,7 +1,7 @@
 //! The `keyward` binary, started as a process of its own with the rights of the part's ServiceAccount.
 
 use std::fs::{self, File, OpenOptions};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -151,6 +151,17 @@ impl Access {
     }
 }
 
+/// A port where nobody listens. It is none of those that clients are given: while nobody listens there, a client
+/// that connects to its own port reaches itself.
+pub fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(10_000..20_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// Starts processes, and keeps what they log at TRACE.
 pub struct Launcher {
     folder: Folder,
@@ -219,23 +230,28 @@ impl Launcher {
 
     /// Starts a controller with these flags, besides those that a test needs.
     pub fn start(&self, flags: &[&str]) -> Process {
-        self.start_part("controller", flags)
+        self.start_part("controller", 0, flags)
     }
 
     /// Starts a gateway with these flags, besides those that a test needs.
     pub fn start_gateway(&self, flags: &[&str]) -> Process {
-        let listen = [
-            "--devices-listen=127.0.0.1:0",
-            "--brokers-listen=127.0.0.1:0",
-        ];
-        self.start_part("gateway", &[&listen, flags].concat())
+        self.start_gateway_at([0; 3], flags)
     }
 
-    fn start_part(&self, part: &str, flags: &[&str]) -> Process {
+    /// The same, at these ports for devices, brokers and admins.
+    pub fn start_gateway_at(&self, ports: [u16; 3], flags: &[&str]) -> Process {
+        let [devices, brokers, admin] = ports;
+        let devices = format!("--devices-listen=127.0.0.1:{devices}");
+        let brokers = format!("--brokers-listen=127.0.0.1:{brokers}");
+        self.start_part("gateway", admin, &[&[&*devices, &brokers], flags].concat())
+    }
+
+    fn start_part(&self, part: &str, admin: u16, flags: &[&str]) -> Process {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let addresses = self.folder.path().join(format!("addresses-{number}"));
         let log = self.log_of(number);
-        let own = ["--admin-listen=127.0.0.1:0", "--log-level", self.level];
+        let admin = format!("--admin-listen=127.0.0.1:{admin}");
+        let own = [&*admin, "--log-level", self.level];
         let mut command = self.command_of(part, &own);
         command
             .arg("--address-file")

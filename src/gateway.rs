@@ -402,7 +402,7 @@ impl Watched {
 
     /// What time it is for the questions.
     pub fn now(&self) -> Moment {
-        self.inner.clock.now().monotonic
+        self.inner.clock.monotonic()
     }
 }
 
@@ -416,7 +416,7 @@ impl Inner {
     fn decided<T>(&self, asked: Asked, subject: Subject<'_>, decision: &Decision<T>) {
         self.metrics.decided(asked, decision);
         if let Some(audit) = self.audit.get() {
-            audit.write(self.clock.now().wall, asked, subject, decision);
+            audit.write(self.clock.wall(), asked, subject, decision);
         }
     }
 
@@ -458,7 +458,7 @@ impl Inner {
             presented.key,
             presented.device_id,
         );
-        decide_from_memory(known, presented, self.clock.now().wall, memory)
+        decide_from_memory(known, presented, self.clock.wall(), memory)
     }
 
     fn known<'a>(
@@ -492,7 +492,7 @@ impl Inner {
     /// Generated secrets that are wrong fail their check, so only others are counted.
     fn may_hash(&self, presented: &Presented<'_>, wanted: &Wanted) -> bool {
         wanted.if_wrong.is_none() || {
-            let (cost, now) = (wanted.hashed.verifier.cost(), self.clock.now().monotonic);
+            let (cost, now) = (wanted.hashed.verifier.cost(), self.clock.monotonic());
             lock(&self.budgets).take(presented.key, presented.source, cost, now)
         }
     }
@@ -519,7 +519,7 @@ impl Inner {
         }
         let directory = read(&self.directory);
         let known = self.known_of(&directory, session);
-        let key = match (stands(known, session, self.clock.now().wall), known.key) {
+        let key = match (stands(known, session, self.clock.wall()), known.key) {
             (Ok(()), Some(key)) => key,
             (Ok(()), None) => return Decision::Deny(Reason::UnknownKey),
             (Err(reason), _) => return Decision::Deny(reason),
@@ -548,14 +548,14 @@ impl Inner {
         }
         let directory = read(&self.directory);
         let known = self.known_of(&directory, session);
-        match stands(known, session, self.clock.now().wall) {
+        match stands(known, session, self.clock.wall()) {
             Ok(()) => Decision::Allow(()),
             Err(reason) => Decision::Deny(reason),
         }
     }
 
     fn granted(&self, session: &Session) -> Option<Granted> {
-        let now = self.clock.now().wall;
+        let now = self.clock.wall();
         let directory = read(&self.directory);
         let known = self.known_of(&directory, session);
         stands(known, session, now).ok()?;
@@ -593,7 +593,7 @@ impl Inner {
             revision: Some(own.map_or(i32::MIN, |own| own.revision)),
             source: named.source,
         };
-        match stands(known, &session, self.clock.now().wall) {
+        match stands(known, &session, self.clock.wall()) {
             Ok(()) => Decision::Allow(session),
             Err(reason) => Decision::Deny(reason),
         }
@@ -638,7 +638,7 @@ impl Inner {
 
     fn age(&self) -> Option<Duration> {
         let proven = self.proven.load(Ordering::Acquire);
-        let now = millis(self.clock.now().monotonic);
+        let now = millis(self.clock.monotonic());
         (proven != NEVER).then(|| Duration::from_millis(now.saturating_sub(proven)))
     }
 

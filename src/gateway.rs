@@ -38,6 +38,7 @@ pub mod http;
 pub mod keyring;
 pub mod metrics;
 pub mod token;
+mod tokens;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};

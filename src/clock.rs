@@ -43,6 +43,22 @@ impl Clock {
             Source::Manual(now) => *lock(now),
         }
     }
+
+    /// The monotonic clock alone.
+    pub fn monotonic(&self) -> Moment {
+        match &self.0 {
+            Source::System(start) => Moment(start.elapsed()),
+            Source::Manual(now) => lock(now).monotonic,
+        }
+    }
+
+    /// The wall clock alone.
+    pub fn wall(&self) -> Timestamp {
+        match &self.0 {
+            Source::System(_) => Timestamp::now(),
+            Source::Manual(now) => lock(now).wall,
+        }
+    }
 }
 
 /// Moves the clock that it was made with.

@@ -40,6 +40,7 @@ pub mod keyring;
 mod memory;
 pub mod metrics;
 pub mod token;
+mod tokens;
 mod watched;
 
 use std::sync::Arc;

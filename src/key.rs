@@ -79,11 +79,7 @@ impl Secret {
     /// # Errors
     /// When the shape or the CRC is wrong. The error holds nothing of the input.
     pub fn parse(text: &str) -> Result<Self, MalformedSecret> {
-        let (body, crc) = text.split_at_checked(BODY_LEN).ok_or(MalformedSecret)?;
-        let random = body.strip_prefix(SECRET_PREFIX).ok_or(MalformedSecret)?;
-        let well_formed =
-            random.bytes().all(|byte| BASE62.contains(&byte)) && crc == crc_digits(body);
-        if !well_formed {
+        if !is_secret(text) {
             return Err(MalformedSecret);
         }
         Ok(Self(Zeroizing::new(text.to_owned())))
@@ -94,7 +90,7 @@ impl Secret {
     /// # Errors
     /// When it is empty, or longer.
     pub fn foreign(text: &str) -> Result<Self, MalformedSecret> {
-        if (1..=MAX_FOREIGN_LEN).contains(&text.len()) {
+        if is_foreign_secret(text) {
             Ok(Self(Zeroizing::new(text.to_owned())))
         } else {
             Err(MalformedSecret)
@@ -112,9 +108,23 @@ impl Secret {
         text.push_str(SECRET_PREFIX);
         push_random_base62(rng, &mut text)?;
         let crc = crc_digits(&text);
-        text.push_str(&crc);
+        text.extend(crc.map(char::from));
         Ok(Self(text))
     }
+}
+
+/// Whether [`Secret::parse`] takes this. Copies nothing.
+pub fn is_secret(text: &str) -> bool {
+    let Some((body, crc)) = text.split_at_checked(BODY_LEN) else {
+        return false;
+    };
+    let is_random = |random: &str| random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    body.strip_prefix(SECRET_PREFIX).is_some_and(is_random) && *crc.as_bytes() == crc_digits(body)
+}
+
+/// Whether [`Secret::foreign`] takes this.
+pub fn is_foreign_secret(text: &str) -> bool {
+    (1..=MAX_FOREIGN_LEN).contains(&text.len())
 }
 
 /// 32 bits that a wrong secret misses: the first 8 hexadecimal digits of the SHA-256 over
@@ -215,16 +225,14 @@ fn push_random_base62(rng: &mut impl TryRng, text: &mut String) -> Result<(), En
     Ok(())
 }
 
-fn crc_digits(body: &str) -> String {
-    let crc = crc32fast::hash(body.as_bytes());
-    (0..CRC_DIGITS)
-        .rev()
-        .map(|place| base62_digit(crc / 62_u32.pow(place)))
-        .collect()
-}
-
-fn base62_digit(number: u32) -> char {
-    char::from(BASE62[(number % 62) as usize])
+fn crc_digits(body: &str) -> [u8; CRC_DIGITS] {
+    let mut rest = crc32fast::hash(body.as_bytes());
+    let mut digits = [0; CRC_DIGITS];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits
 }
 
 /// Scanners find keys and secrets by these prefixes: they never change.
@@ -233,9 +241,9 @@ const SECRET_PREFIX: &str = "kws_";
 
 const KEY_DIGITS: u32 = 26;
 const RANDOM_DIGITS: usize = 43;
-const CRC_DIGITS: u32 = 6;
+const CRC_DIGITS: usize = 6;
 const BODY_LEN: usize = SECRET_PREFIX.len() + RANDOM_DIGITS;
-const SECRET_LEN: usize = BODY_LEN + CRC_DIGITS as usize;
+const SECRET_LEN: usize = BODY_LEN + CRC_DIGITS;
 
 /// What is longer costs time to hash, and no client sends it.
 const MAX_FOREIGN_LEN: usize = 1024;

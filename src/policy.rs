@@ -26,6 +26,7 @@
 //! What cannot be read denies: [`KeyRecord::of`] refuses whatever the API server would have
 //! refused, and without a record a key is unknown.
 
+use std::cell::LazyCell;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -33,7 +34,7 @@ use jiff::Timestamp;
 
 use crate::api::{DeviceClass, KeyState};
 use crate::devices::is_device_id;
-use crate::key::{Check, Secret};
+use crate::key::{Check, Secret, is_foreign_secret, is_secret};
 use crate::topics::Relation;
 
 mod records;
@@ -70,7 +71,7 @@ pub fn decide(
 /// Says whether a secret is the one that was hashed.
 pub trait Matches {
     /// Without a hash, and before the check is compared; none if that is not known.
-    fn remembers(&mut self, verifier: &AcceptedVerifier, secret: &Secret) -> Option<bool>;
+    fn remembers(&mut self, verifier: &AcceptedVerifier) -> Option<bool>;
 
     /// With a hash, if need be.
     fn matches(&mut self, verifier: &AcceptedVerifier, secret: &Secret) -> bool;
@@ -79,7 +80,7 @@ pub trait Matches {
 struct Forgetful<F>(F);
 
 impl<F: FnMut(&AcceptedVerifier, &Secret) -> bool> Matches for Forgetful<F> {
-    fn remembers(&mut self, _: &AcceptedVerifier, _: &Secret) -> Option<bool> {
+    fn remembers(&mut self, _: &AcceptedVerifier) -> Option<bool> {
         None
     }
 
@@ -95,13 +96,15 @@ pub fn decide_from_memory(
     now: Timestamp,
     matches: &mut impl Matches,
 ) -> Decision {
-    let Some(secret) = presented.well_formed(known.key) else {
+    if !presented.is_well_formed(known.key) {
         return Decision::Deny(Reason::Malformed);
-    };
+    }
     let record = match admitting(known, presented.device_id, presented.source, now) {
         Ok(record) => record,
         Err(reason) => return Decision::Deny(reason),
     };
+    // A copy, which has to be wiped, is made only if the secret is not one that is remembered.
+    let secret = LazyCell::new(|| Secret::foreign(presented.secret).ok());
     if let Some(verifier) = accepted(record, &secret, now, matches) {
         let class = known.device.map(DeviceRecord::class).unwrap_or_default();
         return Decision::Allow(Session {
@@ -113,7 +116,10 @@ pub fn decide_from_memory(
             source: presented.source,
         });
     }
-    if record.is_under_way(&secret) {
+    if secret
+        .as_ref()
+        .is_some_and(|secret| record.is_under_way(secret))
+    {
         return Decision::Unavailable;
     }
     Decision::Deny(Reason::BadSecret)
@@ -179,15 +185,12 @@ pub struct Presented<'a> {
 
 impl Presented<'_> {
     /// A secret that was taken over may be anything.
-    fn well_formed(&self, record: Option<&KeyRecord>) -> Option<Secret> {
-        if !is_device_id(self.device_id) {
-            return None;
-        }
-        let secret = match record.is_some_and(KeyRecord::was_taken_over) {
-            true => Secret::foreign(self.secret),
-            false => Secret::parse(self.secret),
+    fn is_well_formed(&self, record: Option<&KeyRecord>) -> bool {
+        let is_lawful = match record.is_some_and(KeyRecord::was_taken_over) {
+            true => is_foreign_secret,
+            false => is_secret,
         };
-        secret.ok()
+        is_device_id(self.device_id) && is_lawful(self.secret)
     }
 }
 
@@ -363,17 +366,21 @@ fn admitting<'a>(
 /// The verifier that the secret matches, of those that are accepted now.
 fn accepted<'a>(
     record: &'a KeyRecord,
-    secret: &Secret,
+    secret: &LazyCell<Option<Secret>, impl FnOnce() -> Option<Secret>>,
     now: Timestamp,
     matches: &mut impl Matches,
 ) -> Option<&'a AcceptedVerifier> {
     let mut check = None;
-    let mut is_matched = |verifier: &&AcceptedVerifier| {
+    let mut is_matched = |verifier: &AcceptedVerifier| {
+        if let Some(is_known) = matches.remembers(verifier) {
+            return is_known;
+        }
+        let Some(secret) = &**secret else {
+            return false;
+        };
         let passes =
             |own: &Check| own == check.get_or_insert_with(|| Check::of(&record.key, secret));
-        matches.remembers(verifier, secret).unwrap_or_else(|| {
-            verifier.check.as_ref().is_none_or(passes) && matches.matches(verifier, secret)
-        })
+        verifier.check.as_ref().is_none_or(passes) && matches.matches(verifier, secret)
     };
     let valid = record.verifiers.iter();
     let mut valid = valid.filter(|verifier| verifier.is_valid(now));

@@ -69,7 +69,7 @@ impl Core {
     pub fn decided<T>(&self, asked: Asked, subject: Subject<'_>, decision: &Decision<T>) {
         self.metrics.decided(asked, decision);
         if let Some(audit) = self.audit.get() {
-            audit.write(self.clock.now().wall, asked, subject, decision);
+            audit.write(self.clock.wall(), asked, subject, decision);
         }
     }
 
@@ -112,7 +112,7 @@ impl Core {
             presented.key,
             presented.device_id,
         );
-        decide_from_memory(known, presented, self.clock.now().wall, memory)
+        decide_from_memory(known, presented, self.clock.wall(), memory)
     }
 
     fn known<'a>(
@@ -146,7 +146,7 @@ impl Core {
     /// Generated secrets that are wrong fail their check, so only others are counted.
     fn may_hash(&self, presented: &Presented<'_>, wanted: &Wanted) -> bool {
         wanted.if_wrong.is_none() || {
-            let (cost, now) = (wanted.hashed.verifier.cost(), self.clock.now().monotonic);
+            let (cost, now) = (wanted.hashed.verifier.cost(), self.clock.monotonic());
             lock(&self.budgets).take(presented.key, presented.source, cost, now)
         }
     }
@@ -174,7 +174,7 @@ impl Core {
         }
         let directory = self.directory();
         let known = self.known_of(&directory, session);
-        let key = match (stands(known, session, self.clock.now().wall), known.key) {
+        let key = match (stands(known, session, self.clock.wall()), known.key) {
             (Ok(()), Some(key)) => key,
             (Ok(()), None) => return Decision::Deny(Reason::UnknownKey),
             (Err(reason), _) => return Decision::Deny(reason),
@@ -204,7 +204,7 @@ impl Core {
         }
         let directory = self.directory();
         let known = self.known_of(&directory, session);
-        match stands(known, session, self.clock.now().wall) {
+        match stands(known, session, self.clock.wall()) {
             Ok(()) => Decision::Allow(()),
             Err(reason) => Decision::Deny(reason),
         }
@@ -212,7 +212,7 @@ impl Core {
 
     /// See [`super::Authenticator::granted`].
     pub fn granted(&self, session: &Session) -> Option<Granted> {
-        let now = self.clock.now().wall;
+        let now = self.clock.wall();
         let directory = self.directory();
         let known = self.known_of(&directory, session);
         stands(known, session, now).ok()?;
@@ -251,7 +251,7 @@ impl Core {
             revision: Some(own.map_or(i32::MIN, |own| own.revision)),
             source: named.source,
         };
-        match stands(known, &session, self.clock.now().wall) {
+        match stands(known, &session, self.clock.wall()) {
             Ok(()) => Decision::Allow(session),
             Err(reason) => Decision::Deny(reason),
         }
@@ -290,7 +290,7 @@ impl Core {
 
     /// How long ago all was known; none before all was listed.
     pub fn age(&self) -> Option<Duration> {
-        self.watches.age(self.clock.now().monotonic)
+        self.watches.age(self.clock.monotonic())
     }
 
     fn is_stale(&self) -> bool {

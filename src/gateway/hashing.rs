@@ -2,6 +2,7 @@
 //! yield to all others. What waits is bounded, and nothing is hashed twice at a time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, available_parallelism};
@@ -45,6 +46,8 @@ pub(super) struct Hashing {
 
 struct Shared {
     state: Mutex<State>,
+    /// Jobs that no thread has taken yet.
+    waiting: AtomicUsize,
     metrics: Metrics,
     /// Nothing is hashed while a test holds it.
     #[cfg(test)]
@@ -55,7 +58,6 @@ struct Shared {
 struct State {
     flights: HashMap<Flight, watch::Receiver<Option<bool>>>,
     wrong: Wrong,
-    waiting: usize,
 }
 
 /// The verifier, by where it lies, and the secret.
@@ -74,6 +76,7 @@ impl Hashing {
         let queue = Arc::new(Mutex::new(queue));
         let shared = Arc::new(Shared {
             state: Mutex::default(),
+            waiting: AtomicUsize::new(0),
             metrics,
             #[cfg(test)]
             gate: Mutex::default(),
@@ -89,7 +92,7 @@ impl Hashing {
 
     /// Whether a question would be refused now.
     pub fn is_full(&self) -> bool {
-        lock(&self.shared.state).waiting >= QUEUE
+        self.shared.waiting.load(Ordering::Relaxed) >= QUEUE
     }
 
     /// Nothing is hashed until this goes out of scope.
@@ -101,7 +104,7 @@ impl Hashing {
     /// As if as many waited as may.
     #[cfg(test)]
     pub fn fill(&self) {
-        lock(&self.shared.state).waiting = QUEUE;
+        self.shared.waiting.store(QUEUE, Ordering::Relaxed);
     }
 
     /// Whether this is known to be wrong.
@@ -135,14 +138,18 @@ impl Hashing {
             flight,
             answer: sender,
         };
+        // Before a thread can take it.
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         match self.jobs.try_send(job) {
             Ok(()) => {
                 state.flights.insert(flight, answer.clone());
-                state.waiting += 1;
                 self.shared.metrics.hashes_waiting.inc();
                 Ok(Asked::Waiting(answer))
             }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Overload),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+                Err(Overload)
+            }
         }
     }
 }
@@ -172,7 +179,7 @@ impl Shared {
         } = job.question;
         #[cfg(test)]
         drop(lock(&self.gate));
-        lock(&self.state).waiting -= 1;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.metrics.hashes_waiting.dec();
         let begin = Instant::now();
         let is_right = hashed.verifier.verifies(&secret);

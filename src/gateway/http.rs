@@ -15,7 +15,7 @@ use ipnet::IpNet;
 
 use super::Authenticator;
 use super::keyring::Keyring;
-use super::token::{self, Claims};
+use super::token::Claims;
 use crate::clock::Clock;
 use crate::policy::{Decision, Reason, Session};
 
@@ -77,11 +77,11 @@ impl Api {
     }
 
     /// What a token says, if it was issued here and has not ended.
-    fn claims(&self, token: &str) -> Option<Claims> {
-        let keys = self.0.keyring.published();
-        let keys = keys.iter().map(|key| &**key);
-        let now = self.0.clock.now().wall;
-        token::read(token, keys, &self.0.issuer, &self.0.audience, now)
+    fn claims(&self, token: &str) -> Option<Arc<Claims>> {
+        let claims = self.0.keyring.read(token)?;
+        let now = self.0.clock.wall();
+        let are_valid = claims.are_valid(&self.0.issuer, &self.0.audience, now);
+        are_valid.then_some(claims)
     }
 
     /// The session that a token stands for.
@@ -97,7 +97,11 @@ impl Api {
     }
 
     /// The same, of the token itself.
-    fn bearer(&self, token: &str, source: Option<std::net::IpAddr>) -> Decision<(Session, Claims)> {
+    fn bearer(
+        &self,
+        token: &str,
+        source: Option<std::net::IpAddr>,
+    ) -> Decision<(Session, Arc<Claims>)> {
         let Some(claims) = self.claims(token) else {
             return match self.0.authenticator.is_ready() {
                 true => Decision::Deny(Reason::Malformed),

@@ -14,7 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use super::token::{SigningKey, UnusableKey};
+use super::token::{self, Claims, SigningKey, UnusableKey};
+use super::tokens::{Read, Tokens};
 use crate::clock::{Clock, Moment};
 use crate::key::EntropyError;
 
@@ -32,6 +33,7 @@ struct Inner {
     files: Vec<PathBuf>,
     clock: Clock,
     ring: RwLock<Ring>,
+    tokens: Tokens,
 }
 
 impl Keyring {
@@ -46,6 +48,7 @@ impl Keyring {
             files,
             clock,
             ring: RwLock::new(ring),
+            tokens: Tokens::default(),
         })))
     }
 
@@ -60,6 +63,7 @@ impl Keyring {
             files: Vec::new(),
             clock,
             ring: RwLock::new(ring),
+            tokens: Tokens::default(),
         })))
     }
 
@@ -69,19 +73,39 @@ impl Keyring {
             files: Vec::new(),
             clock,
             ring: RwLock::default(),
+            tokens: Tokens::default(),
         }))
     }
 
     /// The key that signs now.
     pub fn signer(&self) -> Option<Arc<SigningKey>> {
         let ring = self.0.ring.read().unwrap_or_else(PoisonError::into_inner);
-        ring.signer(self.0.clock.now().monotonic)
+        ring.signer(self.0.clock.monotonic())
     }
 
     /// All that are published.
     pub fn published(&self) -> Vec<Arc<SigningKey>> {
         let ring = self.0.ring.read().unwrap_or_else(PoisonError::into_inner);
         ring.published().cloned().collect()
+    }
+
+    /// What a token says that one of the published keys has signed, whether it is valid or not.
+    pub fn read(&self, token: &str) -> Option<Arc<Claims>> {
+        let known = self.0.tokens.get(token);
+        if let Some(known) = known.filter(|known| self.publishes(&known.key)) {
+            return Some(Arc::clone(&known.claims));
+        }
+        let (key, claims) = token::read(token, self.published())?;
+        let read = Read::new(token, key, claims);
+        let claims = Arc::clone(&read.claims);
+        self.0.tokens.keep(read);
+        Some(claims)
+    }
+
+    fn publishes(&self, key: &Arc<SigningKey>) -> bool {
+        let ring = self.0.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.published()
+            .any(|published| Arc::ptr_eq(published, key))
     }
 
     /// Reads the files from time to time. Never ends.
@@ -96,7 +120,7 @@ impl Keyring {
     }
 
     fn update(&self, found: Vec<SigningKey>) {
-        let now = self.0.clock.now().monotonic;
+        let now = self.0.clock.monotonic();
         let mut ring = self.0.ring.write().unwrap_or_else(PoisonError::into_inner);
         ring.update(found, now);
     }
@@ -270,6 +294,38 @@ mod tests {
         assert_eq!(signer(&ring, 700), Some(new_id));
         ring.update(vec![new_again()], at(701));
         assert_eq!(ring.published().count(), 1, "the old one is gone");
+    }
+
+    #[test]
+    fn a_token_that_was_read_before_is_good_no_longer_than_its_key() {
+        let ((one, one_again), (two, two_again)) = (key(), key());
+        let (clock, _) = Clock::manual(jiff::Timestamp::UNIX_EPOCH);
+        let keyring = Keyring::empty(clock);
+        let claims = Claims {
+            iss: "here".to_owned(),
+            aud: "there".to_owned(),
+            sub: "pump-1".to_owned(),
+            client_id: "kwk_0123456789abcdefghjkmnpqrs".to_owned(),
+            iat: 0,
+            exp: 60,
+            jti: token::number().expect("entropy"),
+            scope: String::new(),
+            keyward: token::Named {
+                namespace: "plant".to_owned(),
+                device: "pump-1".to_owned(),
+                verifier: token::digest("$argon2id$"),
+            },
+        };
+        let token = one.sign(&claims).expect("entropy");
+        assert_eq!(keyring.read(&token), None);
+        keyring.update(vec![one, two]);
+        for _ in 0..3 {
+            assert_eq!(keyring.read(&token).as_deref(), Some(&claims));
+        }
+        keyring.update(vec![two_again()]);
+        assert_eq!(keyring.read(&token), None);
+        keyring.update(vec![one_again(), two_again()]);
+        assert_eq!(keyring.read(&token).as_deref(), Some(&claims));
     }
 
     #[test]

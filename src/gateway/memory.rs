@@ -67,7 +67,7 @@ impl<'a> Memory<'a> {
 }
 
 impl Matches for Memory<'_> {
-    fn remembers(&mut self, verifier: &AcceptedVerifier, _: &Secret) -> Option<bool> {
+    fn remembers(&mut self, verifier: &AcceptedVerifier) -> Option<bool> {
         let matched = verifier.hashed.matched.get();
         matched.map(|matched| matched.ct_eq(&self.fingerprint).into())
     }

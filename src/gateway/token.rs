@@ -4,6 +4,8 @@
 //! namespace, and a digest of the verifier that admitted the device. A gateway that is shown one asks
 //! its directory about these, so a token dies with the key, the verifier, or the device's rights.
 
+use std::borrow::Borrow;
+
 use jiff::Timestamp;
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -59,13 +61,19 @@ pub struct Named {
     pub verifier: String,
 }
 
+impl Claims {
+    /// Whether the token is of this issuer, for this audience, and has not ended.
+    pub fn are_valid(&self, issuer: &str, audience: &str, now: Timestamp) -> bool {
+        self.iss == issuer && self.aud == audience && now.as_second() < self.exp
+    }
+}
+
 /// What stands for a verifier in a token: the first 16 hexadecimal digits of its SHA-256.
 pub fn digest(verifier: &str) -> String {
     let digest = Sha256::digest(verifier);
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let digits = digest[..8].iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let hex = |digit: u8| char::from(b"0123456789abcdef"[usize::from(digit)]);
+    digits.map(hex).collect()
 }
 
 /// A number that no other token has.
@@ -146,14 +154,11 @@ impl SigningKey {
     }
 }
 
-/// Reads a token that one of these keys has signed, and that is still valid for `audience`.
-pub fn read<'a>(
+/// Reads a token that one of these keys has signed, and says which. It need not be valid.
+pub fn read<K: Borrow<SigningKey>>(
     token: &str,
-    keys: impl IntoIterator<Item = &'a SigningKey>,
-    issuer: &str,
-    audience: &str,
-    now: Timestamp,
-) -> Option<Claims> {
+    keys: impl IntoIterator<Item = K>,
+) -> Option<(K, Claims)> {
     if token.len() > LONGEST_TOKEN {
         return None;
     }
@@ -164,14 +169,12 @@ pub fn read<'a>(
         return None;
     }
     let mut keys = keys.into_iter();
-    let key = keys.find(|key| key.id == header.kid)?;
+    let key = keys.find(|key| key.borrow().id == header.kid)?;
     let signature = Base64UrlUnpadded::decode_vec(signature).ok()?;
-    if !key.verifies(signed, &signature) {
+    if !key.borrow().verifies(signed, &signature) {
         return None;
     }
-    let claims: Claims = from_part(claims)?;
-    let is_valid = claims.iss == issuer && claims.aud == audience && now.as_second() < claims.exp;
-    is_valid.then_some(claims)
+    Some((key, from_part(claims)?))
 }
 
 #[derive(Deserialize, Serialize)]
@@ -240,6 +243,18 @@ mod tests {
                 verifier: digest("$argon2id$"),
             },
         }
+    }
+
+    /// What a valid token says.
+    fn read<'a>(
+        token: &str,
+        keys: impl IntoIterator<Item = &'a SigningKey>,
+        issuer: &str,
+        audience: &str,
+        now: Timestamp,
+    ) -> Option<Claims> {
+        let (_, claims) = super::read(token, keys)?;
+        claims.are_valid(issuer, audience, now).then_some(claims)
     }
 
     fn read_at(token: &str, key: &SigningKey, seconds: i64) -> Option<Claims> {

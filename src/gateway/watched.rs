@@ -101,7 +101,7 @@ impl Watched {
 
     /// What time it is for the questions.
     pub fn now(&self) -> Moment {
-        self.clock.now().monotonic
+        self.clock.monotonic()
     }
 
     fn prove<T>(&self, by: impl FnOnce(&mut Freshness) -> T) -> T {

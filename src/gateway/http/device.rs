@@ -247,7 +247,7 @@ impl Api {
         ttl: u32,
         scopes: &str,
     ) -> Option<Claims> {
-        let now = self.0.clock.now().wall.as_second();
+        let now = self.0.clock.wall().as_second();
         let ends = granted.ends.map_or(i64::MAX, |ends| ends.as_second());
         Some(Claims {
             iss: self.0.issuer.clone(),

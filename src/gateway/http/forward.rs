@@ -177,7 +177,7 @@ pub(super) async fn introspect(State(api): State<Api>, body: Bytes) -> Response 
     // tokens.
     match api.bearer(&asked.token, None) {
         Decision::Allow((_, claims)) => {
-            let mut answer = serde_json::to_value(&claims).expect("JSON");
+            let mut answer = serde_json::to_value(&*claims).expect("JSON");
             answer["active"] = json!(true);
             answer["token_type"] = json!("Bearer");
             json(StatusCode::OK, &answer)

@@ -1,0 +1,153 @@
+//! Tokens that were read before: to check a signature costs ten times what all the rest of a request does.
+//!
+//! Kept is what a token says and which key has signed it, for the token as a whole: no decision.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hashbrown::HashTable;
+
+use super::token::{Claims, SigningKey};
+
+/// So many are kept, of little more than a KiB each.
+const MOST: usize = 16384;
+
+/// A token with a good signature.
+pub(super) struct Read {
+    token: Box<str>,
+    /// Who has signed it.
+    pub key: Arc<SigningKey>,
+    /// What it says.
+    pub claims: Arc<Claims>,
+}
+
+impl Read {
+    /// That was just read.
+    pub fn new(token: &str, key: Arc<SigningKey>, claims: Claims) -> Read {
+        let (token, claims) = (token.into(), Arc::new(claims));
+        Read { token, key, claims }
+    }
+}
+
+/// The tokens that were read last.
+#[derive(Default)]
+pub(super) struct Tokens {
+    hasher: RandomState,
+    kept: RwLock<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    all: HashTable<Arc<Read>>,
+    oldest_first: VecDeque<Arc<Read>>,
+}
+
+impl Tokens {
+    /// This one, if it is kept.
+    pub fn get(&self, token: &str) -> Option<Arc<Read>> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let found = kept
+            .all
+            .find(self.hash(token), |read| *read.token == *token);
+        found.cloned()
+    }
+
+    /// Keeps one, and forgets the oldest if there are too many.
+    pub fn keep(&self, read: Read) {
+        let (read, hash) = (Arc::new(read), |read: &Arc<Read>| self.hash(&read.token));
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let Kept { all, oldest_first } = &mut *kept;
+        if let Ok(entry) = all.find_entry(hash(&read), |other| other.token == read.token) {
+            entry.remove();
+        }
+        all.insert_unique(hash(&read), Arc::clone(&read), hash);
+        oldest_first.push_back(read);
+        if oldest_first.len() > MOST
+            && let Some(oldest) = oldest_first.pop_front()
+            && let Ok(entry) = all.find_entry(hash(&oldest), |other| Arc::ptr_eq(other, &oldest))
+        {
+            entry.remove();
+        }
+    }
+
+    /// Of the signature alone: whoever has one in common with a token that is kept made up the rest, and is compared
+    /// with it.
+    fn hash(&self, token: &str) -> u64 {
+        let signature = token.rsplit_once('.').map(|(_, signature)| signature);
+        self.hasher.hash_one(signature.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::token::Named;
+
+    fn read(token: &str) -> Read {
+        let claims = Claims {
+            iss: String::new(),
+            aud: String::new(),
+            sub: token.to_owned(),
+            client_id: String::new(),
+            iat: 0,
+            exp: 0,
+            jti: String::new(),
+            scope: String::new(),
+            keyward: Named {
+                namespace: String::new(),
+                device: String::new(),
+                verifier: String::new(),
+            },
+        };
+        Read::new(
+            token,
+            SigningKey::generate().expect("entropy").into(),
+            claims,
+        )
+    }
+
+    #[test]
+    fn a_token_is_known_as_a_whole() {
+        let tokens = Tokens::default();
+        tokens.keep(read("head.claims.signature"));
+        let known = tokens.get("head.claims.signature").expect("kept");
+        assert_eq!(known.claims.sub, "head.claims.signature");
+        for other in [
+            "head.other.signature",
+            "claims.signature",
+            "head.claims.other",
+            "",
+        ] {
+            assert!(tokens.get(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn of_a_token_that_is_read_again_the_last_reading_counts() {
+        let tokens = Tokens::default();
+        tokens.keep(read("a.b"));
+        let again = read("a.b");
+        let key = Arc::clone(&again.key);
+        tokens.keep(again);
+        let known = tokens.get("a.b").expect("kept");
+        assert!(Arc::ptr_eq(&known.key, &key));
+        assert_eq!(tokens.kept.read().expect("no panic").all.len(), 1);
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let tokens = Tokens::default();
+        let one = read("0.0");
+        let another = |number: usize| Read {
+            token: format!("0.{number}").into(),
+            key: Arc::clone(&one.key),
+            claims: Arc::clone(&one.claims),
+        };
+        (0..MOST + 10).for_each(|number| tokens.keep(another(number)));
+        let kept = |number: usize| tokens.get(&format!("0.{number}")).is_some();
+        assert!((0..10).all(|number| !kept(number)) && (10..MOST + 10).all(kept));
+        let all = tokens.kept.read().expect("no panic");
+        assert_eq!((all.all.len(), all.oldest_first.len()), (MOST, MOST));
+    }
+}

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::ManualClock;
 use crate::key::{Check, Secret};
+use crate::policy::Reason;
 use crate::topics::Root;
 use crate::verifier::{HashProfile, Verifier};
 

@@ -4,13 +4,14 @@
 //! where it has left nothing yet once a change has been made, all is decided after the change.
 
 use std::hint::spin_loop;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64ct::{Base64Unpadded, Encoding};
 
 use super::*;
+use crate::policy::Hashed;
 
 const RACES: usize = 10_000;
 

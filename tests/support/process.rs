@@ -225,12 +225,15 @@ impl Launcher {
         self.start_part("controller", flags)
     }
 
-    /// Starts a gateway with these flags, besides those that a test needs.
+    /// Starts a gateway with these flags, besides those that a test needs. It listens where it likes.
     pub fn start_gateway(&self, flags: &[&str]) -> Process {
-        let listen = [
-            "--devices-listen=127.0.0.1:0",
-            "--brokers-listen=127.0.0.1:0",
-        ];
+        let listen = ["--brokers-listen=127.0.0.1:0"];
+        self.start_gateway_at(&[&listen, flags].concat())
+    }
+
+    /// The same, but where it listens for brokers is one of the flags.
+    pub fn start_gateway_at(&self, flags: &[&str]) -> Process {
+        let listen = ["--devices-listen=127.0.0.1:0"];
         self.start_part("gateway", &[&listen, flags].concat())
     }
 

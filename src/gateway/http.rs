@@ -70,6 +70,8 @@ impl Api {
             .route("/introspect", post(forward::introspect))
             .route("/forward-auth", any(forward::forward_auth))
             .route("/ext-authz", any(forward::forward_auth))
+            // A wildcard matches no empty path.
+            .route("/ext-authz/", any(forward::forward_auth))
             .route("/ext-authz/{*path}", any(forward::forward_auth))
             .route("/authorize", post(forward::authorize))
             .layer(DefaultBodyLimit::max(LARGEST_BODY))

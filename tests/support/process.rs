@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use keyward::controller;
 use kube::Client;
 use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal,
+    waitid,
+};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -385,7 +388,11 @@ impl Process {
 
     /// Stops it, without its knowing, until it is resumed.
     pub fn pause(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it is stopped");
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::STOP).expect("it is told to stop");
+        // Its threads go on for a moment.
+        let stopped = waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED).expect("a child");
+        assert!(stopped.is_some_and(|status| status.stopped()));
     }
 
     /// Lets it go on.

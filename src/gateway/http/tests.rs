@@ -438,6 +438,20 @@ async fn forward_auth_names_the_device_and_overwrites_what_the_client_claims() {
 }
 
 #[tokio::test]
+async fn ext_authz_answers_whatever_path_is_asked_about() {
+    let gateway = Gateway::new();
+    let token = gateway.token("pump-1").await;
+    for path in ["", "/", "//", "/firmware", "/firmware/?version=1", "?a=b"] {
+        let request = Request::get(format!("/ext-authz{path}"));
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.body(Body::empty()).expect("a request");
+        let answer = gateway.ask(gateway.api.brokers(), request).await;
+        assert_eq!(answer.status, 200, "{path:?}");
+        assert_eq!(answer.header("x-keyward-device"), Some("pump-1"));
+    }
+}
+
+#[tokio::test]
 async fn an_act_on_a_device_is_judged_like_a_topic() {
     let gateway = Gateway::new();
     let token = gateway.token("pump-1").await;

@@ -15,7 +15,7 @@ mod support;
 
 use client::{get, post};
 use front_end::{FrontEnd, Kind};
-use scene::{Scene, basic, start};
+use scene::{Scene, basic};
 use serde_json::json;
 use support::process::{Access, Launcher, holds_no_secret};
 
@@ -226,7 +226,7 @@ async fn without_an_answer_nobody_is_let_through(kind: Kind) {
     // says it in the same words.
     let purpose = format!("nowhere-{}", scene.plant.namespace);
     let nowhere = Launcher::new(&purpose, &Access::at("http://127.0.0.1:9"));
-    scene.put(start(&nowhere, &scene.flags)).await;
+    scene.start_gateway(Some(&nowhere)).await;
     let act = get("/devices/pump-1/state").bearing(&token);
     for request in [&request, &act, &get("/").bearing("no-token")] {
         let answer = scene.is_refused(request, 503, "later").await;
@@ -234,6 +234,6 @@ async fn without_an_answer_nobody_is_let_through(kind: Kind) {
     }
     scene.kill_gateway();
 
-    scene.put(start(&scene.launcher, &scene.flags)).await;
+    scene.start_gateway(None).await;
     scene.until_let_through(&request).await;
 }

@@ -177,7 +177,7 @@ impl Kind {
 
 /// An address that nobody else listens on: the loopback interface has one for every process, and no
 /// port is asked for that the system gives to those who ask for any.
-pub fn free_address() -> SocketAddr {
+fn free_address() -> SocketAddr {
     static PORT: AtomicU16 = AtomicU16::new(20_000);
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     let address = Ipv4Addr::new(127, 64 + high % 64, middle, low);

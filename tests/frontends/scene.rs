@@ -1,14 +1,15 @@
 //! A client's way: front end, gateway, and what is guarded.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use base64ct::{Base64, Encoding};
 use serde_json::json;
 
 use crate::client::{Answer, Request, get, post};
-use crate::front_end::{FrontEnd, Kind, Wiring, free_address};
+use crate::front_end::{FrontEnd, Kind, Wiring};
 use crate::guarded::{Arrived, Guarded};
 use crate::support::plant::{Issued, Plant};
 use crate::support::process::{Access, Folder, Launcher, Process};
@@ -21,7 +22,7 @@ pub struct Scene {
     gateway: Option<Process>,
     devices: SocketAddr,
     pub wiring: Wiring,
-    pub flags: Vec<String>,
+    flags: Vec<String>,
     pub launcher: Launcher,
     pub plant: Plant,
     _folder: Folder,
@@ -32,13 +33,12 @@ impl Scene {
         let plant = Plant::new().await;
         let (guarded, folder) = (Guarded::start().await, Folder::new("front-end-gateway"));
         let wiring = Wiring {
-            gateway: free_address(),
+            gateway: address_for_gateway(),
             guarded: guarded.address,
             caller: format!("front-end-of-{}", plant.namespace),
         };
         let flags = vec![
             format!("--namespace={}", plant.namespace),
-            format!("--brokers-listen={}", wiring.gateway),
             file_flag(
                 "caller-token-file",
                 &folder.write("callers", &wiring.caller),
@@ -49,7 +49,7 @@ impl Scene {
         ];
         let purpose = format!("front-end-{}", plant.namespace);
         let launcher = Launcher::new(&purpose, &Access::admin().as_gateway().await);
-        let mut gateway = start(&launcher, &flags);
+        let mut gateway = start(&launcher, &wiring, &flags);
         gateway.is_ready().await;
         Scene {
             front_end: FrontEnd::start(kind, &wiring).await,
@@ -163,17 +163,32 @@ impl Scene {
         self.gateway.take().expect("it runs").kill();
     }
 
-    /// In the place of the gateway that was killed.
-    pub async fn put(&mut self, mut gateway: Process) {
+    /// In the place of the gateway that was killed: one that goes another way, or the same again.
+    pub async fn start_gateway(&mut self, launcher: Option<&Launcher>) {
+        let launcher = launcher.unwrap_or(&self.launcher);
+        let mut gateway = start(launcher, &self.wiring, &self.flags);
         self.devices = gateway.address("devices").await;
         self.gateway = Some(gateway);
     }
 }
 
-/// Starts a gateway.
-pub fn start(launcher: &Launcher, flags: &[String]) -> Process {
+fn start(launcher: &Launcher, wiring: &Wiring, flags: &[String]) -> Process {
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    launcher.start_gateway_at(&flags)
+    launcher.start_gateway_at([0, wiring.gateway.port(), 0], &flags)
+}
+
+/// One that nobody else is given while no gateway listens there, and by which nobody connects to
+/// itself: below those that the system gives away.
+fn address_for_gateway() -> SocketAddr {
+    static NUMBER: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(20_000 + std::process::id() % 700 * 16).expect("a port");
+    loop {
+        let port = own + NUMBER.fetch_add(1, Ordering::Relaxed);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 fn file_flag(name: &str, path: &Path) -> String {

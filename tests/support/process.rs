@@ -222,26 +222,28 @@ impl Launcher {
 
     /// Starts a controller with these flags, besides those that a test needs.
     pub fn start(&self, flags: &[&str]) -> Process {
-        self.start_part("controller", flags)
+        self.start_part("controller", 0, flags)
     }
 
-    /// Starts a gateway with these flags, besides those that a test needs. It listens where it likes.
+    /// Starts a gateway with these flags, besides those that a test needs.
     pub fn start_gateway(&self, flags: &[&str]) -> Process {
-        let listen = ["--brokers-listen=127.0.0.1:0"];
-        self.start_gateway_at(&[&listen, flags].concat())
+        self.start_gateway_at([0; 3], flags)
     }
 
-    /// The same, but where it listens for brokers is one of the flags.
-    pub fn start_gateway_at(&self, flags: &[&str]) -> Process {
-        let listen = ["--devices-listen=127.0.0.1:0"];
-        self.start_part("gateway", &[&listen, flags].concat())
+    /// The same, at these ports for devices, brokers and admins.
+    pub fn start_gateway_at(&self, ports: [u16; 3], flags: &[&str]) -> Process {
+        let [devices, brokers, admin] = ports;
+        let devices = format!("--devices-listen=127.0.0.1:{devices}");
+        let brokers = format!("--brokers-listen=127.0.0.1:{brokers}");
+        self.start_part("gateway", admin, &[&[&*devices, &brokers], flags].concat())
     }
 
-    fn start_part(&self, part: &str, flags: &[&str]) -> Process {
+    fn start_part(&self, part: &str, admin: u16, flags: &[&str]) -> Process {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let addresses = self.folder.path().join(format!("addresses-{number}"));
         let log = self.log_of(number);
-        let own = ["--admin-listen=127.0.0.1:0", "--log-level", self.level];
+        let admin = format!("--admin-listen=127.0.0.1:{admin}");
+        let own = [&*admin, "--log-level", self.level];
         let mut command = self.command_of(part, &own);
         command
             .arg("--address-file")

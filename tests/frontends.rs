@@ -9,20 +9,15 @@ mod client;
 mod front_end;
 #[path = "frontends/guarded.rs"]
 mod guarded;
+#[path = "frontends/scene.rs"]
+mod scene;
 mod support;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use base64ct::{Base64, Encoding};
-use client::{Answer, Request, get, post};
-use front_end::{FrontEnd, Kind, Wiring};
-use guarded::{Arrived, Guarded};
+use client::{get, post};
+use front_end::{FrontEnd, Kind};
+use scene::{Scene, basic};
 use serde_json::json;
-use support::plant::{Issued, Plant};
-use support::process::{Access, Folder, Launcher, Process, free_port, holds_no_secret};
-use support::wait::found;
+use support::process::{Access, Launcher, holds_no_secret};
 
 /// Every test with every front end.
 macro_rules! with_each_front_end {
@@ -231,9 +226,7 @@ async fn without_an_answer_nobody_is_let_through(kind: Kind) {
     // says it in the same words.
     let purpose = format!("nowhere-{}", scene.plant.namespace);
     let nowhere = Launcher::new(&purpose, &Access::at("http://127.0.0.1:9"));
-    scene
-        .put(start(&nowhere, &scene.wiring, &scene.flags))
-        .await;
+    scene.start_gateway(Some(&nowhere)).await;
     let act = get("/devices/pump-1/state").bearing(&token);
     for request in [&request, &act, &get("/").bearing("no-token")] {
         let answer = scene.is_refused(request, 503, "later").await;
@@ -241,190 +234,6 @@ async fn without_an_answer_nobody_is_let_through(kind: Kind) {
     }
     scene.kill_gateway();
 
-    scene
-        .put(start(&scene.launcher, &scene.wiring, &scene.flags))
-        .await;
+    scene.start_gateway(None).await;
     scene.until_let_through(&request).await;
-}
-
-/// A client's way: front end, gateway, and what is guarded.
-struct Scene {
-    front_end: FrontEnd,
-    guarded: Guarded,
-    gateway: Option<Process>,
-    devices: SocketAddr,
-    wiring: Wiring,
-    flags: Vec<String>,
-    launcher: Launcher,
-    plant: Plant,
-    _folder: Folder,
-}
-
-impl Scene {
-    async fn of(kind: Kind) -> Scene {
-        let plant = Plant::new().await;
-        let (guarded, folder) = (Guarded::start().await, Folder::new("front-end-gateway"));
-        let wiring = Wiring {
-            gateway: SocketAddr::from(([127, 0, 0, 1], free_port())),
-            guarded: guarded.address,
-            caller: format!("front-end-of-{}", plant.namespace),
-        };
-        let flags = vec![
-            format!("--namespace={}", plant.namespace),
-            file_flag(
-                "caller-token-file",
-                &folder.write("callers", &wiring.caller),
-            ),
-            file_flag("signing-key", &signing_key(&folder)),
-            "--issuer=http://gateway".to_owned(),
-            "--trusted-proxy=127.0.0.1".to_owned(),
-        ];
-        let purpose = format!("front-end-{}", plant.namespace);
-        let launcher = Launcher::new(&purpose, &Access::admin().as_gateway().await);
-        let mut gateway = start(&launcher, &wiring, &flags);
-        gateway.is_ready().await;
-        Scene {
-            front_end: FrontEnd::start(kind, &wiring).await,
-            guarded,
-            devices: gateway.address("devices").await,
-            gateway: Some(gateway),
-            wiring,
-            flags,
-            launcher,
-            plant,
-            _folder: folder,
-        }
-    }
-
-    /// A key for two devices.
-    async fn pumps(&self) -> Issued {
-        let restrictions = json!({ "deviceIds": ["pump-1", "pump-2"] });
-        let pumps = self.plant.issue("pumps", restrictions).await;
-        found("the gateway knows the key", async || {
-            (self.auth("pump-1", &pumps).await.status == 200).then_some(())
-        })
-        .await;
-        pumps
-    }
-
-    /// What a device gets for key and secret.
-    async fn auth(&self, device: &str, issued: &Issued) -> Answer {
-        let asked = json!({ "deviceId": device, "key": issued.key, "secret": issued.secret });
-        post("/auth/device", &asked.to_string())
-            .send(self.devices)
-            .await
-    }
-
-    async fn token(&self, device: &str, issued: &Issued) -> String {
-        self.auth(device, issued).await.token("token")
-    }
-
-    async fn oauth_token(&self, device: &str, issued: &Issued) -> String {
-        let asked = format!("grant_type=client_credentials&device_id={device}");
-        let request = post("/oauth/token", &asked).with("Authorization", &basic(issued));
-        request.send(self.devices).await.token("access_token")
-    }
-
-    /// What the service is told of a device.
-    fn identity(&self, device: &str, issued: &Issued) -> Vec<(String, String)> {
-        let headers = [
-            ("x-keyward-class", "Standalone"),
-            ("x-keyward-device", device),
-            ("x-keyward-key", &issued.key),
-            ("x-keyward-namespace", &self.plant.namespace),
-        ];
-        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        headers.map(owned).to_vec()
-    }
-
-    /// Waits until the gateway itself says this of a token.
-    async fn gateway_says(&self, token: &str, status: u16) {
-        let request = get("/forward-auth").with("X-Keyward-Caller", &self.wiring.caller);
-        let request = request.bearing(token);
-        found(&format!("the gateway says {status}"), async || {
-            let answer = request.send(self.wiring.gateway).await;
-            (answer.status == status).then_some(())
-        })
-        .await;
-    }
-
-    async fn send(&self, request: &Request) -> Answer {
-        request.send(self.front_end.address).await
-    }
-
-    /// Gives what the service got.
-    async fn is_let_through(&self, request: &Request) -> Arrived {
-        let answer = self.send(request).await;
-        assert_eq!(
-            answer.status,
-            200,
-            "{request:?}\n{}",
-            self.front_end.output()
-        );
-        answer.arrived()
-    }
-
-    async fn is_refused(&self, request: &Request, status: u16, what: &str) -> Answer {
-        let before = self.guarded.asked();
-        let answer = self.send(request).await;
-        assert_eq!(answer.status, status, "{what}: {answer:?}");
-        assert_eq!(self.guarded.asked(), before, "{what}");
-        answer
-    }
-
-    /// It is the front end's fault, or the gateway's, and not the client's.
-    async fn is_not_let_through(&self, request: &Request, what: &str) {
-        let before = self.guarded.asked();
-        let answer = self.send(request).await;
-        assert!((500..600).contains(&answer.status), "{what}: {answer:?}");
-        assert_eq!(self.guarded.asked(), before, "{what}");
-    }
-
-    async fn until_let_through(&self, request: &Request) {
-        found("the request is let through", async || {
-            (self.send(request).await.status == 200).then_some(())
-        })
-        .await;
-    }
-
-    fn gateway(&mut self) -> &mut Process {
-        self.gateway.as_mut().expect("it runs")
-    }
-
-    fn kill_gateway(&mut self) {
-        self.gateway.take().expect("it runs").kill();
-    }
-
-    /// In the place of the gateway that was killed.
-    async fn put(&mut self, mut gateway: Process) {
-        self.devices = gateway.address("devices").await;
-        self.gateway = Some(gateway);
-    }
-}
-
-fn start(launcher: &Launcher, wiring: &Wiring, flags: &[String]) -> Process {
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    launcher.start_gateway_at([0, wiring.gateway.port(), 0], &flags)
-}
-
-fn file_flag(name: &str, path: &Path) -> String {
-    format!("--{name}={}", path.display())
-}
-
-/// One that several gateways may sign with.
-fn signing_key(folder: &Folder) -> PathBuf {
-    let path = folder.path().join("signing.pem");
-    let mut openssl = Command::new("openssl");
-    openssl
-        .args(["genpkey", "-algorithm", "EC", "-pkeyopt"])
-        .args(["ec_paramgen_curve:P-256", "-out"])
-        .arg(&path);
-    let made = openssl.output().expect("openssl starts");
-    assert!(made.status.success(), "{made:?}");
-    path
-}
-
-fn basic(issued: &Issued) -> String {
-    let own = format!("{}:{}", issued.key, issued.secret);
-    format!("Basic {}", Base64::encode_string(own.as_bytes()))
 }

@@ -12,31 +12,32 @@
 //!   all is listed anew.
 //! - Within a watch an object never goes back in time, also if its events come in the wrong order.
 
+mod kinds;
+
 use std::collections::{HashMap, HashSet};
-use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::StreamExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, WatchParams};
-use kube::core::{DeserializeGuard, NamespaceResourceScope, WatchEvent};
+use kube::core::{DeserializeGuard, WatchEvent};
 use kube::{Api, Client, Config, Resource};
-use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::metrics::Metrics;
-use super::{Authenticator, Object, Options, Watched};
+use super::{Authenticator, Options, Watched};
 use crate::api::{AccessKey, Device};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::controller::client;
 use crate::controller::failure::Failure;
 use crate::key::EntropyError;
-use crate::policy::{DeviceRecord, KeyRecord};
 use crate::punctual::{self, LONGEST_WATCH};
+
+pub(super) use kinds::Order;
+use kinds::{Fed, version};
 
 /// Objects are listed so many at a time: what a page takes is several times what is kept of it.
 const PAGE: u32 = 500;
@@ -123,126 +124,6 @@ pub async fn run(client: Client, namespaces: &[String], pace: Pace, authenticato
         join_all(keys.into_iter().map(Feed::run)),
         join_all(devices.into_iter().map(Feed::run)),
     );
-}
-
-/// A kind of object that an authenticator knows.
-trait Fed:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Send
-    + 'static
-{
-    /// For people.
-    const WHAT: &str;
-
-    /// What becomes of one that cannot be read, for people.
-    const UNREADABLE: &str;
-
-    /// What is said is so.
-    fn apply(&self, to: &Authenticator, order: Order);
-
-    /// What is said cannot be read, but for its metadata.
-    fn refuse(meta: &ObjectMeta, to: &Authenticator, order: Order);
-
-    /// It is gone.
-    fn delete(to: &Authenticator, namespace: &str, name: &str);
-
-    /// All were listed.
-    fn retain(to: &Authenticator, exists: impl Fn(&str, &str) -> bool);
-}
-
-/// How what is said relates to what is known.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Order {
-    /// It was listed: it is so now.
-    Listed,
-    /// It comes from a watch: it is so unless more is known.
-    Watched,
-}
-
-impl Fed for AccessKey {
-    const WHAT: &str = "AccessKeys";
-    const UNREADABLE: &str = "admits nobody";
-
-    fn apply(&self, to: &Authenticator, order: Order) {
-        let object = object(&self.metadata);
-        match KeyRecord::of(self) {
-            Ok(Some(record)) => to.put_key(object, record, order),
-            Ok(None) => to.delete_key(object.namespace, object.name),
-            Err(why) => {
-                let (namespace, name) = (object.namespace, object.name);
-                warn!(
-                    namespace,
-                    name, "this AccessKey cannot be read and admits nobody: {why}"
-                );
-                to.unreadable();
-                to.delete_key(namespace, name);
-            }
-        }
-    }
-
-    fn refuse(meta: &ObjectMeta, to: &Authenticator, _: Order) {
-        let object = object(meta);
-        to.delete_key(object.namespace, object.name);
-    }
-
-    fn delete(to: &Authenticator, namespace: &str, name: &str) {
-        to.delete_key(namespace, name);
-    }
-
-    fn retain(to: &Authenticator, exists: impl Fn(&str, &str) -> bool) {
-        to.retain_keys(exists);
-    }
-}
-
-impl Fed for Device {
-    const WHAT: &str = "Devices";
-    const UNREADABLE: &str = "refuses its device";
-
-    fn apply(&self, to: &Authenticator, order: Order) {
-        let object = object(&self.metadata);
-        if self.metadata.deletion_timestamp.is_some() {
-            to.delete_device(object.namespace, object.name);
-        } else {
-            to.put_device(object, DeviceRecord::of(self), order);
-        }
-    }
-
-    fn refuse(meta: &ObjectMeta, to: &Authenticator, order: Order) {
-        let object = object(meta);
-        if meta.deletion_timestamp.is_some() {
-            to.delete_device(object.namespace, object.name);
-        } else {
-            to.refuse_device(object, order);
-        }
-    }
-
-    fn delete(to: &Authenticator, namespace: &str, name: &str) {
-        to.delete_device(namespace, name);
-    }
-
-    fn retain(to: &Authenticator, exists: impl Fn(&str, &str) -> bool) {
-        to.retain_devices(exists);
-    }
-}
-
-fn object(meta: &ObjectMeta) -> Object<'_> {
-    Object {
-        namespace: meta.namespace.as_deref().unwrap_or_default(),
-        name: meta.name.as_deref().unwrap_or_default(),
-        created: meta
-            .creation_timestamp
-            .as_ref()
-            .map_or(jiff::Timestamp::MAX, |time| time.0),
-        version: version(meta.resource_version.as_deref()).unwrap_or_default(),
-    }
-}
-
-/// A resourceVersion as a number, which Kubernetes promises that it is.
-fn version(text: Option<&str>) -> Option<u64> {
-    text?.parse().ok()
 }
 
 /// One list and watch.

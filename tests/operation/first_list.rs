@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -33,64 +34,93 @@ const MOST_AT_ONCE: usize = 400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_admitted_before_the_first_lists_are_complete() {
-    let plant = Plant::new("first-list").await;
-    let pump = plant.issue("pump", json!({ "allDevices": true })).await;
-    let folder = Folder::new("first-list");
-    let signing_key = rcgen::KeyPair::generate().unwrap().serialize_der();
-    let signing_key = folder.write("signing.pem", &pem("PRIVATE KEY", &signing_key));
-    let flags = [
-        format!("--namespace={}", plant.place.name()),
-        format!("--signing-key={}", signing_key.display()),
-        "--issuer=https://gateway".to_owned(),
-        "--request-timeout=5s".to_owned(),
-    ];
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let token = {
-        let mut other = Gateway::of(plant.launcher.start_gateway(&flags)).await;
-        other.process.is_ready().await;
-        let said = other.auth("pump-1", &pump).await.1;
-        said["token"].as_str().unwrap().to_owned()
-    };
-
+    let scene = Scene::set().await;
     let lists = Lists::default();
     let client = cluster::service_account(cluster::SYSTEM, cluster::GATEWAY).await;
     let proxy = Proxy::start(client, lists.clone()).await;
     let ports = [free_port(), free_port(), free_port()];
-    let crowd = Crowd::gather(Question::all(ports, &pump, &token));
+    let crowd = Crowd::gather(Question::all(ports, &scene.pump, &scene.token));
     crowd.each_gets("nobody listens", 50).await;
 
     let launcher = Launcher::new("first-list-held", &proxy.access()).logging("info");
-    let mut gateway = Gateway::of(launcher.start_gateway_at(ports, &flags)).await;
+    let mut gateway = scene.gateway(&launcher, ports).await;
     crowd.each_gets("try again", 200).await;
-    assert_eq!(crowd.count("admitted"), 0, "{:?}", crowd.tally());
     lists.keys.store(true, Ordering::SeqCst);
+    knows_a_key(&mut gateway).await;
+    crowd.each_gets("try again", 200).await;
+    has_admitted_nobody(&mut gateway).await;
+    let before = crowd.tally();
+    assert_eq!(count(&before, "admitted"), 0, "{before:?}");
+
+    lists.devices.store(true, Ordering::SeqCst);
+    crowd.each_gets("admitted", 50).await;
+    let time = crowd.disperse();
+    let after = crowd.tally();
+    let foreseen = ["nobody listens", "try again", "admitted"].map(|what| count(&after, what));
+    let asked: u64 = after.values().sum();
+    assert_eq!(foreseen.iter().sum::<u64>(), asked, "{after:?}");
+    println!(
+        "measured: {asked} connections, {:.0} a second, of which {} were answered before the first lists were \
+         complete: 0 admitted",
+        asked as f64 / time.as_secs_f64(),
+        before.values().sum::<u64>()
+    );
+}
+
+/// A key that admits all devices, and what a device has got for it.
+struct Scene {
+    plant: Plant,
+    pump: Issued,
+    token: String,
+    signing_key: PathBuf,
+    _folder: Folder,
+}
+
+impl Scene {
+    async fn set() -> Scene {
+        let plant = Plant::new("first-list").await;
+        let folder = Folder::new("first-list");
+        let key = rcgen::KeyPair::generate().unwrap().serialize_der();
+        let mut scene = Scene {
+            pump: plant.issue("pump", json!({ "allDevices": true })).await,
+            token: String::new(),
+            signing_key: folder.write("signing.pem", &pem("PRIVATE KEY", &key)),
+            _folder: folder,
+            plant,
+        };
+        // Of another gateway that signs alike.
+        let mut gateway = scene.gateway(&scene.plant.launcher, [0; 3]).await;
+        gateway.process.is_ready().await;
+        let (_, said) = gateway.auth("pump-1", &scene.pump).await;
+        scene.token = said["token"].as_str().unwrap().to_owned();
+        scene
+    }
+
+    async fn gateway(&self, launcher: &Launcher, ports: [u16; 3]) -> Gateway {
+        let flags = [
+            format!("--namespace={}", self.plant.place.name()),
+            format!("--signing-key={}", self.signing_key.display()),
+            "--issuer=https://gateway".to_owned(),
+            "--request-timeout=5s".to_owned(),
+        ];
+        let flags = flags.each_ref().map(String::as_str);
+        Gateway::of(launcher.start_gateway_at(ports, &flags)).await
+    }
+}
+
+async fn knows_a_key(gateway: &mut Gateway) {
     let begin = Instant::now();
     while gateway.process.metric("keyward_gateway_keys").await == 0 {
         assert!(begin.elapsed() < PATIENCE, "the keys are not listed");
         sleep(Duration::from_millis(50)).await;
     }
-    crowd.each_gets("try again", 200).await;
+}
+
+async fn has_admitted_nobody(gateway: &mut Gateway) {
     for asked in ["authenticate", "authorize"] {
         let allow = format!("keyward_decisions_total{{asked=\"{asked}\",answer=\"allow\"}}");
         assert_eq!(gateway.process.metric(&allow).await, 0);
     }
-    let before = crowd.tally();
-    assert_eq!(crowd.count("admitted"), 0, "{before:?}");
-
-    lists.devices.store(true, Ordering::SeqCst);
-    crowd.each_gets("admitted", 50).await;
-    let (asked, time) = crowd.disperse();
-    let after = crowd.tally();
-    let is_foreseen = |(_, what): &(&str, String)| {
-        ["nobody listens", "try again", "admitted"].contains(&what.as_str())
-    };
-    assert!(after.keys().all(is_foreseen), "{after:?}");
-    let refused: u64 = before.values().sum();
-    println!(
-        "measured: {asked} connections, {:.0} a second, of which {refused} were answered before the first lists were \
-         complete: 0 admitted",
-        asked as f64 / time.as_secs_f64()
-    );
 }
 
 /// The lists that the gateway gets an answer to.
@@ -191,6 +221,12 @@ impl Question {
 /// What was answered to which question, and how often.
 type Tally = BTreeMap<(&'static str, String), u64>;
 
+/// How often this was answered.
+fn count(tally: &Tally, what: &str) -> u64 {
+    let same = tally.iter().filter(|((_, answer), _)| answer == what);
+    same.map(|(_, count)| count).sum()
+}
+
 /// Asks, one question after the other, without waiting for answers.
 struct Crowd {
     questions: Arc<[Question]>,
@@ -216,18 +252,11 @@ impl Crowd {
         self.tally.lock().unwrap().clone()
     }
 
-    /// How often this was answered.
-    fn count(&self, what: &str) -> u64 {
-        let tally = self.tally();
-        let same = tally.iter().filter(|((_, answer), _)| answer == what);
-        same.map(|(_, count)| count).sum()
-    }
-
     /// Waits until every question was answered like this so many times more.
     async fn each_gets(&self, what: &str, times: u64) {
         let count = |tally: &Tally, question: &Question| {
-            let same = (question.what, what.to_owned());
-            tally.get(&same).copied().unwrap_or_default()
+            let answer = (question.what, what.to_owned());
+            tally.get(&answer).copied().unwrap_or_default()
         };
         let before = self.tally();
         let begin = Instant::now();
@@ -242,10 +271,10 @@ impl Crowd {
         }
     }
 
-    /// How many were asked, in which time.
-    fn disperse(&self) -> (u64, Duration) {
+    /// For how long did it ask?
+    fn disperse(&self) -> Duration {
         self.asking.abort();
-        (self.tally().values().sum(), self.since.elapsed())
+        self.since.elapsed()
     }
 }
 

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get, post};
 use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
 
 use super::Authenticator;
 use super::keyring::Keyring;
@@ -23,6 +24,15 @@ pub use device::basic;
 
 /// Bytes of the largest body that is read.
 const LARGEST_BODY: usize = 16 * 1024;
+
+/// What may be left out, but not be null.
+fn given<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
 
 /// What all endpoints share.
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! Answers. Whoever is refused is told no reason: each protocol has one refusal.
 
+use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
@@ -19,6 +20,12 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 /// An error as Losant shapes it.
 pub(super) fn losant(status: StatusCode, kind: &str, message: &str) -> Response {
     json(status, &json!({ "type": kind, "message": message }))
+}
+
+/// A body that could not be read, mostly because it is too large.
+pub(super) fn unread(rejection: &BytesRejection) -> Response {
+    let message = "The body must come whole and have at most 16384 bytes.";
+    losant(rejection.status(), "Validation", message)
 }
 
 /// An error of RFC 6749.

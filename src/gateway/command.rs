@@ -46,7 +46,8 @@ pub struct GatewayArgs {
     #[arg(long, env = "KEYWARD_ALL_NAMESPACES")]
     pub all_namespaces: bool,
 
-    /// Serve devices here: /auth/device, /oauth/token and /.well-known. Port 0 takes a free one.
+    /// Serve devices here: /auth/device, /oauth/token, /.well-known and /openapi.json. Port 0 takes a
+    /// free one.
     #[arg(
         long,
         value_name = "ADDR",

@@ -2,7 +2,7 @@
 
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -11,10 +11,19 @@ use serde_json::json;
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     let body = serde_json::to_vec(body).expect("JSON");
     let headers = [
-        (http::header::CONTENT_TYPE, "application/json"),
+        (CONTENT_TYPE, "application/json"),
         (CACHE_CONTROL, "no-store"),
     ];
     (status, headers, body).into_response()
+}
+
+/// JSON that is public, and stays as it is for a while.
+pub(super) fn kept(body: impl IntoResponse) -> Response {
+    let headers = [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "public, max-age=300"),
+    ];
+    (headers, body).into_response()
 }
 
 /// An error as Losant shapes it.

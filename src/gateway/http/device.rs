@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::Api;
 use super::address::Client;
-use super::answers::{json, losant, oauth, soon, unread};
+use super::answers::{json, kept, losant, oauth, soon, unread};
 use super::{given, scopes};
 use crate::api::DeviceClass;
 use crate::gateway::token::{self, Claims, DEFAULT_TTL, LONGEST_TTL, Named};
@@ -197,12 +197,7 @@ pub fn basic(headers: &HeaderMap) -> Option<(String, Zeroizing<String>)> {
 pub(super) async fn jwks(State(api): State<Api>) -> Response {
     let keys = api.0.keyring.published();
     let keys: Vec<Value> = keys.iter().map(|key| key.public()).collect();
-    let mut answer = json(StatusCode::OK, &json!({ "keys": keys }));
-    let five_minutes = http::HeaderValue::from_static("public, max-age=300");
-    answer
-        .headers_mut()
-        .insert(http::header::CACHE_CONTROL, five_minutes);
-    answer
+    kept(json!({ "keys": keys }).to_string())
 }
 
 /// RFC 8414.

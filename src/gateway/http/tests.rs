@@ -15,6 +15,8 @@ use crate::key::{Check, Secret};
 use crate::policy::{DeviceRecord, KeyRecord};
 use crate::verifier::{HashProfile, Verifier};
 
+mod document;
+
 const KEY: &str = "kwk_0123456789abcdefghjkmnpqrs";
 const SECRET: &str = "kws_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg1c44Ge";
 const WRONG: &str = "kws_00000000000000000000000000000000000000000002XkAl1";
@@ -105,8 +107,11 @@ impl Gateway {
     async fn ask(&self, router: Router, request: Request<Body>) -> Answer {
         let peer: SocketAddr = "192.0.2.1:1234".parse().expect("an address");
         let router = router.layer(MockConnectInfo(crate::listener::Peer(peer)));
+        let asked = (request.method().clone(), request.uri().path().to_owned());
         let answer = router.oneshot(request).await.expect("it answers");
-        Answer::of(answer).await
+        let answer = Answer::of(answer).await;
+        document::says(&asked.0, &asked.1, &answer);
+        answer
     }
 
     async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {

@@ -36,7 +36,8 @@ pub struct GatewayArgs {
     #[command(flatten)]
     operation: Operation,
 
-    /// Serve devices here: /auth/device, /oauth/token and /.well-known. Port 0 takes a free one.
+    /// Serve devices here: /auth/device, /oauth/token, /.well-known and /openapi.json. Port 0 takes a
+    /// free one.
     #[arg(
         long,
         value_name = "ADDR",

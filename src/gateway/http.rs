@@ -1,4 +1,8 @@
 //! The gateway's HTTP: for devices, and for those who accept connections from devices.
+//!
+//! Each listener serves the OpenAPI document of just what it answers, `/openapi.json`. The documents are
+//! written by hand, since the handlers read and write JSON of their own; tests hold them against the
+//! routes, and `tests/openapi.rs` against a gateway that runs.
 
 mod address;
 mod answers;
@@ -10,8 +14,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{any, get, post};
+use axum::response::Response;
+use axum::routing::{MethodRouter, any, get, post};
 use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
 
 use super::Authenticator;
 use super::keyring::Keyring;
@@ -23,6 +29,55 @@ pub use device::basic;
 
 /// Bytes of the largest body that is read.
 const LARGEST_BODY: usize = 16 * 1024;
+
+/// What is asked for, and by which methods.
+type Routes = Vec<(&'static str, MethodRouter<Api>)>;
+
+fn devices() -> Routes {
+    vec![
+        ("/auth/device", post(device::auth_device)),
+        ("/oauth/token", post(device::oauth_token)),
+        ("/.well-known/jwks.json", get(device::jwks)),
+        (
+            "/.well-known/oauth-authorization-server",
+            get(device::metadata),
+        ),
+        (DOCUMENT, get(|| document(FOR_DEVICES))),
+    ]
+}
+
+fn brokers() -> Routes {
+    vec![
+        ("/introspect", post(forward::introspect)),
+        ("/forward-auth", any(forward::forward_auth)),
+        ("/ext-authz", any(forward::forward_auth)),
+        // A wildcard matches no empty path.
+        ("/ext-authz/", any(forward::forward_auth)),
+        ("/ext-authz/{*path}", any(forward::forward_auth)),
+        ("/authorize", post(forward::authorize)),
+        (DOCUMENT, get(|| document(FOR_BROKERS))),
+    ]
+}
+
+/// Where a listener's document is. Devices get theirs without a secret: it is the same at every
+/// gateway, and says nothing of this one.
+const DOCUMENT: &str = "/openapi.json";
+
+const FOR_DEVICES: &str = include_str!("http/devices.json");
+const FOR_BROKERS: &str = include_str!("http/brokers.json");
+
+async fn document(text: &'static str) -> Response {
+    answers::kept(text)
+}
+
+/// What may be left out, but not be null.
+fn given<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
 
 /// What all endpoints share.
 #[derive(Clone)]
@@ -52,28 +107,20 @@ impl Api {
 
     /// What devices ask for.
     pub fn devices(&self) -> Router {
-        Router::new()
-            .route("/auth/device", post(device::auth_device))
-            .route("/oauth/token", post(device::oauth_token))
-            .route("/.well-known/jwks.json", get(device::jwks))
-            .route(
-                "/.well-known/oauth-authorization-server",
-                get(device::metadata),
-            )
-            .layer(DefaultBodyLimit::max(LARGEST_BODY))
-            .with_state(self.clone())
+        self.router(devices())
     }
 
     /// What is asked by those who accept connections from devices.
     pub fn brokers(&self) -> Router {
-        Router::new()
-            .route("/introspect", post(forward::introspect))
-            .route("/forward-auth", any(forward::forward_auth))
-            .route("/ext-authz", any(forward::forward_auth))
-            // A wildcard matches no empty path.
-            .route("/ext-authz/", any(forward::forward_auth))
-            .route("/ext-authz/{*path}", any(forward::forward_auth))
-            .route("/authorize", post(forward::authorize))
+        self.router(brokers())
+    }
+
+    fn router(&self, routes: Routes) -> Router {
+        let routes = routes.into_iter();
+        routes
+            .fold(Router::new(), |router, (path, methods)| {
+                router.route(path, methods)
+            })
             .layer(DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self.clone())
     }

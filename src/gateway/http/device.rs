@@ -3,18 +3,20 @@
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use base64ct::{Base64, Encoding};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Api;
 use super::address::Client;
-use super::answers::{json, losant, oauth, soon};
-use super::scopes;
+use super::answers::{json, kept, losant, oauth, soon, unread};
+use super::{given, scopes};
 use crate::api::DeviceClass;
 use crate::gateway::token::{self, Claims, DEFAULT_TTL, LONGEST_TTL, Named};
 use crate::gateway::{Credentials, Granted};
@@ -30,13 +32,31 @@ struct DeviceCredentials {
     key: String,
     #[serde(default)]
     secret: Zeroizing<String>,
-    #[serde(rename = "tokenTTL")]
+    #[serde(rename = "tokenTTL", default, deserialize_with = "whole")]
     token_ttl: Option<u32>,
+    #[serde(default, deserialize_with = "given")]
     requested_scopes: Option<Vec<String>>,
 }
 
-pub(super) async fn auth_device(State(api): State<Api>, client: Client, body: Bytes) -> Response {
+/// A whole number, however it is written: in JSON 60 and 60.0 are the same.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
+        return Ok(Some(number as u32));
+    }
+    Err(D::Error::custom("no whole number"))
+}
+
+pub(super) async fn auth_device(
+    State(api): State<Api>,
+    client: Client,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let malformed = |what| losant(StatusCode::BAD_REQUEST, "Validation", what);
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return unread(&rejection),
+    };
     let Ok(asked) = serde_json::from_slice::<DeviceCredentials>(&body) else {
         return malformed(
             "The body must be a JSON object with deviceId, key and secret, and at most tokenTTL and \
@@ -110,8 +130,12 @@ pub(super) async fn oauth_token(
     State(api): State<Api>,
     client: Client,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return oauth(rejection.status(), "invalid_request"),
+    };
     let Ok(asked) = serde_urlencoded::from_bytes::<TokenRequest>(&body) else {
         return oauth(StatusCode::BAD_REQUEST, "invalid_request");
     };
@@ -122,7 +146,11 @@ pub(super) async fn oauth_token(
     let Some(scopes) = scopes::normal(scopes.filter(|scope| !scope.is_empty())) else {
         return oauth(StatusCode::BAD_REQUEST, "invalid_scope");
     };
-    let in_body = (asked.client_id, asked.client_secret);
+    // What has no value counts as left out: RFC 6749, section 3.2.
+    let in_body = (
+        asked.client_id.filter(|key| !key.is_empty()),
+        asked.client_secret.filter(|secret| !secret.is_empty()),
+    );
     let (key, secret) = match (basic(&headers), in_body) {
         (Some(own), (None, None)) => own,
         (None, (Some(key), Some(secret))) => (key, secret),
@@ -169,12 +197,7 @@ pub fn basic(headers: &HeaderMap) -> Option<(String, Zeroizing<String>)> {
 pub(super) async fn jwks(State(api): State<Api>) -> Response {
     let keys = api.0.keyring.published();
     let keys: Vec<Value> = keys.iter().map(|key| key.public()).collect();
-    let mut answer = json(StatusCode::OK, &json!({ "keys": keys }));
-    let five_minutes = http::HeaderValue::from_static("public, max-age=300");
-    answer
-        .headers_mut()
-        .insert(http::header::CACHE_CONTROL, five_minutes);
-    answer
+    kept(json!({ "keys": keys }).to_string())
 }
 
 /// RFC 8414.

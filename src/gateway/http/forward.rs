@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
@@ -16,10 +17,10 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::Api;
 use super::address::Client;
-use super::answers::{json, losant, soon};
+use super::answers::{json, losant, soon, unread};
 use super::scopes::Act;
+use super::{Api, given};
 use crate::api::DeviceClass;
 use crate::gateway::token::Claims;
 use crate::policy::{Decision, Session};
@@ -165,7 +166,14 @@ struct Introspected {
 }
 
 /// RFC 7662.
-pub(super) async fn introspect(State(api): State<Api>, body: Bytes) -> Response {
+pub(super) async fn introspect(
+    State(api): State<Api>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return unread(&rejection),
+    };
     let Ok(asked) = serde_urlencoded::from_bytes::<Introspected>(&body) else {
         return losant(
             StatusCode::BAD_REQUEST,
@@ -198,11 +206,19 @@ struct Authorize {
     token: Zeroizing<String>,
     action: String,
     device_id: String,
+    #[serde(default, deserialize_with = "given")]
     source: Option<std::net::IpAddr>,
 }
 
-pub(super) async fn authorize(State(api): State<Api>, body: Bytes) -> Response {
+pub(super) async fn authorize(
+    State(api): State<Api>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let malformed = |what| losant(StatusCode::BAD_REQUEST, "Validation", what);
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return unread(&rejection),
+    };
     let Ok(asked) = serde_json::from_slice::<Authorize>(&body) else {
         return malformed(
             "The body must be a JSON object with token, action and deviceId, and at most source \

@@ -15,6 +15,8 @@ use crate::key::{Check, Secret};
 use crate::policy::{DeviceRecord, KeyRecord};
 use crate::verifier::{HashProfile, Verifier};
 
+mod document;
+
 const KEY: &str = "kwk_0123456789abcdefghjkmnpqrs";
 const SECRET: &str = "kws_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg1c44Ge";
 const WRONG: &str = "kws_00000000000000000000000000000000000000000002XkAl1";
@@ -105,8 +107,11 @@ impl Gateway {
     async fn ask(&self, router: Router, request: Request<Body>) -> Answer {
         let peer: SocketAddr = "192.0.2.1:1234".parse().expect("an address");
         let router = router.layer(MockConnectInfo(crate::listener::Peer(peer)));
+        let asked = (request.method().clone(), request.uri().path().to_owned());
         let answer = router.oneshot(request).await.expect("it answers");
-        Answer::of(answer).await
+        let answer = Answer::of(answer).await;
+        document::says(&asked.0, &asked.1, &answer);
+        answer
     }
 
     async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
@@ -355,8 +360,37 @@ async fn bodies_that_are_none_are_refused_alike() {
             .await;
         assert_eq!(answer.status, 400, "{name} {value}");
     }
-    let large = format!("{{\"deviceId\":\"{}\"}}", "x".repeat(20_000));
-    assert_eq!(gateway.post("/auth/device", large).await.status, 413);
+    for name in ["tokenTTL", "requestedScopes"] {
+        let answer = gateway.post("/auth/device", with(name, Value::Null)).await;
+        assert_eq!(
+            answer.status, 400,
+            "{name} is left out or said, but not null"
+        );
+    }
+    let written = with("tokenTTL", json!(60.0));
+    assert!(written.contains("60.0"), "{written}");
+    assert_eq!(gateway.post("/auth/device", written).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_as_each_endpoint_refuses() {
+    let gateway = Gateway::new();
+    let large = "x".repeat(LARGEST_BODY + 1);
+    let said = json!({ "type": "Validation", "message": "The body must come whole and have at most 16384 bytes." });
+    for (router, path, body) in [
+        (gateway.api.devices(), "/auth/device", &said),
+        (
+            gateway.api.devices(),
+            "/oauth/token",
+            &json!({ "error": "invalid_request" }),
+        ),
+        (gateway.api.brokers(), "/introspect", &said),
+        (gateway.api.brokers(), "/authorize", &said),
+    ] {
+        let request = Request::post(path).body(large.clone().into());
+        let answer = gateway.ask(router, request.expect("a request")).await;
+        assert_eq!((answer.status, &answer.json()), (413, body), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -520,6 +554,11 @@ async fn an_act_on_a_device_is_judged_like_a_topic() {
             (200, json!({ "allowed": allowed }))
         );
     }
+    let nowhere =
+        json!({ "token": token, "action": "getState", "deviceId": "gate", "source": null });
+    let request = Request::post("/authorize").body(nowhere.to_string().into());
+    let answer = gateway.ask(gateway.api.brokers(), request.expect("a request"));
+    assert_eq!(answer.await.status, 400);
 }
 
 #[tokio::test]
@@ -574,6 +613,12 @@ async fn the_token_endpoint_of_rfc_6749_says_what_it_should() {
         ),
         (None, &in_body, 200, ""),
         (Some(&right), &in_body, 400, "invalid_request"),
+        (
+            Some(&right),
+            "grant_type=client_credentials&device_id=pump-1&client_id=&client_secret=",
+            200,
+            "",
+        ),
         (
             Some(&right),
             "grant_type=client_credentials&device_id=pump-1&scope=all.User",
@@ -678,6 +723,14 @@ async fn a_gateway_that_knows_too_little_says_later() {
         .hand
         .advance(std::time::Duration::from_secs(24 * 3600 + 1));
     let answer = gateway.auth("pump-1", KEY, SECRET).await;
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
+    let form = format!(
+        "grant_type=client_credentials&device_id=pump-1&client_id={KEY}&client_secret={SECRET}"
+    );
+    let answer = gateway.post("/oauth/token", form).await;
     assert_eq!(
         (answer.status, answer.header("retry-after")),
         (503, Some("1"))

@@ -20,8 +20,8 @@ replay: ## Run one line of faults again, the one in KEYWARD_FAULTS
 lint: ## Check format, lints, scripts and dependencies
 	@.ci/lint
 
-bench: ## Measure the issue rate against a bare loop that makes the same writes
-	@benches/run
+bench: ## Measure what Keyward costs against bare loops and servers; or BENCHES="issue memory gateway"
+	@benches/run $(BENCHES)
 
 crds: ## Generate crds/ from src/api
 	@KEYWARD_WRITE_CRDS=1 cargo test --locked --quiet --test crds

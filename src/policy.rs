@@ -37,8 +37,10 @@ use crate::devices::is_device_id;
 use crate::key::{Check, Secret, is_foreign_secret, is_secret};
 use crate::topics::Relation;
 
+mod compact;
 mod records;
 
+use records::Rare;
 pub use records::{
     AcceptedVerifier, DeviceRecord, Hashed, KeyRecord, Scope, UnreadableKey, Validity,
 };
@@ -109,7 +111,7 @@ pub fn decide_from_memory(
         let class = known.device.map(DeviceRecord::class).unwrap_or_default();
         return Decision::Allow(Session {
             namespace: presented.namespace.into(),
-            key: record.key.clone(),
+            key: record.key().into(),
             device_id: presented.device_id.into(),
             class,
             revision: Some(verifier.revision),
@@ -340,14 +342,17 @@ fn admitting<'a>(
         "the record of another device"
     );
     let record = key.ok_or(Reason::UnknownKey)?;
+    let Rare {
+        validity, sources, ..
+    } = record.rare();
     let class = device.map(DeviceRecord::class).unwrap_or_default();
     let refused = if record.state != KeyState::Active {
         Reason::Inactive
-    } else if record.validity.begins_after(now) {
+    } else if validity.begins_after(now) {
         Reason::NotYetValid
-    } else if record.validity.ended_before(now) {
+    } else if validity.ended_before(now) {
         Reason::Expired
-    } else if !record.sources.admit(source) {
+    } else if !sources.admit(source) {
         Reason::Source
     } else if known.requires_registration && device.is_none() {
         Reason::NotRegistered
@@ -379,7 +384,7 @@ fn accepted<'a>(
             return false;
         };
         let passes =
-            |own: &Check| own == check.get_or_insert_with(|| Check::of(&record.key, secret));
+            |own: &Check| own == check.get_or_insert_with(|| Check::of(record.key(), secret));
         verifier.check.as_ref().is_none_or(passes) && matches.matches(verifier, secret)
     };
     let valid = record.verifiers.iter();

@@ -60,6 +60,9 @@ impl<R> Default for Register<R> {
 impl<R: Claims> Register<R> {
     /// The record of the object that has this ID.
     pub fn get(&self, namespace: &str, id: &str) -> Option<&R> {
+        if self.by_id.is_empty() {
+            return None;
+        }
         let hash = self.hasher.hash_one((namespace, id));
         let found = self
             .by_id

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 use thiserror::Error;
 
+use super::compact::{Few, Ids, Text};
 use crate::api::{
     self, AccessKey, AccessKeyStatus, Device, DeviceClass, KeyState, Restrictions, Tag, TagPair,
 };
@@ -21,15 +22,31 @@ use crate::verifier::Verifier;
 /// What counts of an AccessKey.
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
-    pub(super) key: Box<str>,
+    key: Text,
     pub(super) state: KeyState,
-    pub(super) validity: Validity,
     pub(super) scope: Scope,
-    pub(super) sources: Sources,
-    grants: Grants,
-    pub(super) verifiers: Box<[AcceptedVerifier]>,
-    attempts: Box<[Check]>,
+    pub(super) verifiers: Few<AcceptedVerifier>,
+    rare: Option<Box<Rare>>,
 }
+
+/// What most keys have nothing of.
+#[derive(Clone, Debug)]
+pub(super) struct Rare {
+    pub validity: Validity,
+    pub sources: Sources,
+    grants: Grants,
+    attempts: Vec<Check>,
+}
+
+static NOTHING_RARE: Rare = Rare {
+    validity: Validity {
+        not_before: None,
+        expires_at: None,
+    },
+    sources: Sources::All,
+    grants: Grants::None,
+    attempts: Vec::new(),
+};
 
 impl KeyRecord {
     /// Reads an AccessKey. None when nothing was issued for it yet, or when it is being deleted,
@@ -50,27 +67,37 @@ impl KeyRecord {
             return Ok(None);
         };
         let spec = &access_key.spec;
+        let rare = Rare {
+            validity: Validity::default(),
+            sources: Sources::of(&spec.sources)?,
+            grants: Grants::of(&spec.topics)?,
+            attempts: attempts_under_way(status),
+        };
         Ok(Some(Self {
             key: key.into(),
             state: spec.state,
-            validity: Validity::default(),
             scope: Scope::of(&spec.restrictions)?,
-            sources: Sources::of(&spec.sources)?,
-            grants: Grants::of(&spec.topics)?,
             verifiers: accepted_verifiers(status),
-            attempts: attempts_under_way(status),
+            rare: rare.unless_nothing(),
         }))
     }
 
     /// The same, valid at these times only.
     #[must_use]
     pub fn with_validity(self, validity: Validity) -> Self {
-        Self { validity, ..self }
+        let rare = Rare {
+            validity,
+            ..self.rare().clone()
+        };
+        Self {
+            rare: rare.unless_nothing(),
+            ..self
+        }
     }
 
     /// The public identifier that the record is looked up by.
     pub fn key(&self) -> &str {
-        &self.key
+        self.key.as_str()
     }
 
     /// Which devices the key admits.
@@ -80,7 +107,7 @@ impl KeyRecord {
 
     /// What the key grants outside the topic root.
     pub fn grants(&self) -> &Grants {
-        &self.grants
+        &self.rare().grants
     }
 
     /// The verifiers that are accepted until they end, the newest first.
@@ -90,12 +117,16 @@ impl KeyRecord {
 
     /// Until when the key is valid.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        self.validity.expires_at
+        self.rare().validity.expires_at
+    }
+
+    pub(super) fn rare(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&NOTHING_RARE)
     }
 
     /// Keeps what was found out about the verifiers that an earlier record of the key shares.
     pub fn learn_from(&mut self, earlier: &KeyRecord) {
-        for own in &mut self.verifiers {
+        for own in &mut *self.verifiers {
             let mut same = earlier.verifiers.iter();
             if let Some(known) = same.find(|known| known.hashed.verifier == own.hashed.verifier) {
                 own.hashed = Arc::clone(&known.hashed);
@@ -112,7 +143,18 @@ impl KeyRecord {
 
     /// Whether the secret may be one that is being issued.
     pub(super) fn is_under_way(&self, secret: &Secret) -> bool {
-        !self.attempts.is_empty() && self.attempts.contains(&Check::of(&self.key, secret))
+        let attempts = &self.rare().attempts;
+        !attempts.is_empty() && attempts.contains(&Check::of(self.key(), secret))
+    }
+}
+
+impl Rare {
+    fn unless_nothing(self) -> Option<Box<Self>> {
+        let is_nothing = self.validity == Validity::default()
+            && self.sources == Sources::All
+            && self.grants == Grants::None
+            && self.attempts.is_empty();
+        (!is_nothing).then(|| Box::new(self))
     }
 }
 
@@ -190,14 +232,20 @@ pub enum Scope {
     /// Any device, whether a Device has its ID or not.
     AllDevices,
     /// The devices that the restrictions admit.
-    Restricted(Box<Restricted>),
+    Restricted(Restricted),
 }
 
-/// Devices that any of the three admits.
+/// Devices that any of these admits.
 #[derive(Clone, Debug)]
 pub struct Restricted {
-    /// Device IDs, compared exactly, in their order. A Device need not exist.
-    ids: Box<[Box<str>]>,
+    /// Device IDs, compared exactly. A Device need not exist.
+    ids: Ids,
+    marks: Option<Box<Marks>>,
+}
+
+/// What Devices have to have, any of the two.
+#[derive(Clone, Debug)]
+struct Marks {
     /// Tags of which the Device must have one. A missing part stands for any.
     tags: Box<[TagPair]>,
     /// What the Device's labels must match, all of it.
@@ -219,11 +267,17 @@ impl Scope {
         let restricted = device_ids.is_some() || device_tags.is_some() || device_selector.is_some();
         match (all_devices, restricted) {
             (Some(true), false) => Ok(Self::AllDevices),
-            (None, true) => Ok(Self::Restricted(Box::new(Restricted {
-                ids: read_ids(device_ids.as_deref())?,
-                tags: read_tags(device_tags.as_deref())?,
-                selector: device_selector.as_ref().map(read_selector).transpose()?,
-            }))),
+            (None, true) => {
+                let marks = Marks {
+                    tags: read_tags(device_tags.as_deref())?,
+                    selector: device_selector.as_ref().map(read_selector).transpose()?,
+                };
+                let has_marks = device_tags.is_some() || device_selector.is_some();
+                Ok(Self::Restricted(Restricted {
+                    ids: read_ids(device_ids.as_deref())?,
+                    marks: has_marks.then(|| Box::new(marks)),
+                }))
+            }
             (None, false) => Err(UnreadableKey::Empty("restrictions")),
             (Some(_), _) => Err(UnreadableKey::AllDevices),
         }
@@ -240,19 +294,16 @@ impl Scope {
         let Self::Restricted(restricted) = self else {
             return true;
         };
-        let Restricted {
-            ids,
-            tags,
-            selector,
-        } = &**restricted;
-        let known = |device: &DeviceRecord| {
-            tags.iter().any(|pair| device.has_tag(pair))
-                || selector
-                    .as_ref()
-                    .is_some_and(|selector| selector.matches(&device.labels))
-        };
-        let is_listed = ids.binary_search_by(|id| (**id).cmp(device_id)).is_ok();
-        is_listed || device.is_some_and(known)
+        let marks = restricted.marks.as_ref().zip(device);
+        restricted.ids.hold(device_id) || marks.is_some_and(|(marks, device)| marks.are_on(device))
+    }
+}
+
+impl Marks {
+    fn are_on(&self, device: &DeviceRecord) -> bool {
+        let matches = |selector: &Selector| selector.matches(&device.labels);
+        self.tags.iter().any(|pair| device.has_tag(pair))
+            || self.selector.as_ref().is_some_and(matches)
     }
 }
 
@@ -347,12 +398,12 @@ pub enum UnreadableKey {
 }
 
 /// The newest first, and no more than the API allows: each may cost a hash.
-fn accepted_verifiers(status: &AccessKeyStatus) -> Box<[AcceptedVerifier]> {
+fn accepted_verifiers(status: &AccessKeyStatus) -> Few<AcceptedVerifier> {
     let newest_first = status.verifiers.iter().rev().take(MAX_VERIFIERS);
     newest_first.filter_map(AcceptedVerifier::of).collect()
 }
 
-fn attempts_under_way(status: &AccessKeyStatus) -> Box<[Check]> {
+fn attempts_under_way(status: &AccessKeyStatus) -> Vec<Check> {
     let attempts = status
         .issuance
         .iter()
@@ -362,17 +413,11 @@ fn attempts_under_way(status: &AccessKeyStatus) -> Box<[Check]> {
         .collect()
 }
 
-fn read_ids(ids: Option<&[String]>) -> Result<Box<[Box<str>]>, UnreadableKey> {
+fn read_ids(ids: Option<&[String]>) -> Result<Ids, UnreadableKey> {
     if ids.is_some_and(<[String]>::is_empty) {
         return Err(UnreadableKey::Empty("restrictions.deviceIds"));
     }
-    let mut ids: Vec<Box<str>> = ids
-        .unwrap_or_default()
-        .iter()
-        .map(|id| id.as_str().into())
-        .collect();
-    ids.sort_unstable();
-    Ok(ids.into())
+    Ok(Ids::of(ids.unwrap_or_default()))
 }
 
 fn read_tags(tags: Option<&[TagPair]>) -> Result<Box<[TagPair]>, UnreadableKey> {

@@ -204,7 +204,7 @@ fn the_first_question_that_fails_gives_the_reason_and_no_hash_is_run() {
     };
     let expired = until(None, Some(NOW));
     let not_yet = until(Some("2026-06-01T12:00:01Z"), Some(NOW));
-    let inactive = inactive.with_validity(not_yet.validity);
+    let inactive = inactive.with_validity(not_yet.rare().validity);
     let elsewhere = key(elsewhere);
     let everywhere = key(access_key());
 

@@ -3,13 +3,16 @@
 //! Given back after each hash, a MiB at a time between small objects that stay, it leaves holes that the allocator of
 //! glibc does not fill: a controller that issued 1,000 keys had 63 MiB of them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 
 use argon2::{Block, Error};
 
 /// Of no more than this many KiB each: the dearest profile's. What a costlier verifier takes is given back.
 const MOST_BLOCKS: usize = 19456;
+
+/// Asked once: the answer takes as long as a tenth of a hash, since it is looked up in files.
+static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
 
 static SPARE: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
 
@@ -41,9 +44,8 @@ fn new(count: usize) -> Result<Vec<Block>, Error> {
 
 /// Callers hash as many secrets at once as there are cores.
 fn keep(blocks: Vec<Block>) {
-    let cores = available_parallelism().map_or(1, usize::from);
     let mut spare = spare();
-    if blocks.len() <= MOST_BLOCKS && spare.len() < cores {
+    if blocks.len() <= MOST_BLOCKS && spare.len() < *CORES {
         spare.push(blocks);
     }
 }

@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
@@ -37,10 +37,10 @@ const TARGET: &str = "x-keyward-target";
 pub(super) async fn forward_auth(
     State(api): State<Api>,
     client: Client,
-    headers: HeaderMap,
-    uri: Uri,
+    request: Request,
 ) -> Response {
-    let Some(token) = bearer(&headers) else {
+    let (headers, uri) = (request.headers(), request.uri());
+    let Some(token) = bearer(headers) else {
         return refused();
     };
     let (session, claims) = match api.bearer(token, client.0) {
@@ -48,7 +48,7 @@ pub(super) async fn forward_auth(
         Decision::Deny(_) => return refused(),
         Decision::Unavailable => return soon(nobody(StatusCode::TOO_MANY_REQUESTS)),
     };
-    match question(&headers, &uri) {
+    match question(headers, uri) {
         Question::None => known(&session, &claims),
         Question::About(act, target) => match api.may(&session, &claims, act, &target) {
             Decision::Allow(()) => known(&session, &claims),

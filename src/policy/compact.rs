@@ -1,0 +1,166 @@
+//! What records are made of. A gateway keeps one of each key, so what is mostly short, or mostly alone, takes no
+//! allocation of its own, and lies beside what it is looked at with.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use crate::devices::is_device_id;
+
+/// A text that is mostly as short as the keys that are generated.
+#[derive(Clone)]
+pub(super) enum Text {
+    Short(u8, [u8; SHORT]),
+    Long(Box<str>),
+}
+
+/// The whole takes 32 bytes.
+const SHORT: usize = 30;
+
+impl Text {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Short(length, bytes) => {
+                str::from_utf8(&bytes[..usize::from(*length)]).expect("a text")
+            }
+            Self::Long(text) => text,
+        }
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        let mut bytes = [0; SHORT];
+        match bytes.get_mut(..text.len()) {
+            Some(begin) => {
+                begin.copy_from_slice(text.as_bytes());
+                Self::Short(text.len() as u8, bytes)
+            }
+            None => Self::Long(text.into()),
+        }
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// A list that is mostly of one.
+#[derive(Clone, Debug)]
+pub(super) enum Few<T> {
+    One([T; 1]),
+    Others(Box<[T]>),
+}
+
+impl<T> Deref for Few<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::One(one) => one,
+            Self::Others(all) => all,
+        }
+    }
+}
+
+impl<T> DerefMut for Few<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match self {
+            Self::One(one) => one,
+            Self::Others(all) => all,
+        }
+    }
+}
+
+impl<T> FromIterator<T> for Few<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(all: I) -> Self {
+        let all: Vec<T> = all.into_iter().collect();
+        match all.try_into() {
+            Ok(one) => Self::One(one),
+            Err(all) => Self::Others(all.into()),
+        }
+    }
+}
+
+/// Device IDs in their order, a line each.
+#[derive(Clone, Debug)]
+pub(super) struct Ids(Box<str>);
+
+impl Ids {
+    /// What no device can present is left out.
+    pub fn of(ids: &[String]) -> Self {
+        let mut ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        ids.retain(|id| is_device_id(id));
+        ids.sort_unstable();
+        Self(ids.join("\n").into())
+    }
+
+    /// Whether this is one of them.
+    pub fn hold(&self, id: &str) -> bool {
+        let mut rest = &*self.0;
+        while !rest.is_empty() {
+            let middle = rest.len() / 2;
+            let begin = rest[..middle].rfind('\n').map_or(0, |end| end + 1);
+            let end = rest[begin..].find('\n');
+            let end = end.map_or(rest.len(), |length| begin + length);
+            match rest[begin..end].cmp(id) {
+                Ordering::Less => rest = rest.get(end + 1..).unwrap_or_default(),
+                Ordering::Equal => return true,
+                Ordering::Greater => rest = &rest[..begin.saturating_sub(1)],
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_list_holds_its_ids_and_nothing_else(ids in prop::collection::vec("[a-c-]{1,3}", 0..40)) {
+            let list = Ids::of(&ids);
+            for id in short_texts() {
+                prop_assert_eq!(list.hold(&id), ids.contains(&id), "{} in {:?}", id, ids);
+            }
+        }
+
+        #[test]
+        fn a_text_is_what_it_was(text in "\\PC{0,40}") {
+            let made = Text::from(&*text);
+            prop_assert_eq!(made.as_str(), text);
+        }
+
+        #[test]
+        fn a_few_are_as_many_as_they_were(all in prop::collection::vec(0..9, 0..4)) {
+            let mut few: Few<i32> = all.iter().copied().collect();
+            prop_assert_eq!(&*few, &*all);
+            few.iter_mut().for_each(|one| *one += 1);
+            prop_assert!(few.iter().zip(&all).all(|(one, before)| *one == before + 1));
+        }
+    }
+
+    fn short_texts() -> Vec<String> {
+        let parts = ["", "-", "a", "b", "c", "d", "\n"];
+        let pairs = parts
+            .iter()
+            .flat_map(|one| parts.map(|two| format!("{one}{two}")));
+        let three = |pair: String| parts.map(|third| format!("{pair}{third}"));
+        pairs.flat_map(three).collect()
+    }
+
+    #[test]
+    fn what_no_device_can_present_is_on_no_list() {
+        let list = Ids::of(&["a\nb".to_owned(), String::new(), "c".to_owned()]);
+        assert!(list.hold("c"));
+        for other in ["a", "b", "a\nb", "", "\n"] {
+            assert!(!list.hold(other), "{other:?}");
+        }
+    }
+}

@@ -16,6 +16,17 @@ die() {
 # The comment at the top of a script is its manual.
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 
+# The folder, outside the checkout, of what is built or installed once.
+cache_folder() {
+  local folder=${KEYWARD_CACHE:-${XDG_CACHE_HOME:-${HOME:?names no folder for the cache: set HOME or KEYWARD_CACHE}/.cache}/keyward}
+  [[ $folder == /* ]] || folder=$PWD/$folder
+  echo "$folder"
+}
+
+make_cache_folder() { # FOLDER
+  mkdir -p "$1" 2>/dev/null || die "$1 cannot be written: make it writable, or set KEYWARD_CACHE to a folder that is."
+}
+
 # A reader that has gone away is no reason to die halfway through a cleanup;
 # a trap, unlike an ignored signal, is not handed on to the children.
 trap : PIPE

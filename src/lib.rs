@@ -88,6 +88,9 @@ pub mod conditions;
 pub mod controller;
 pub mod crds;
 pub mod devices;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod key;
 pub mod listener;

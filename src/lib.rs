@@ -89,6 +89,9 @@ pub mod controller;
 pub mod crds;
 pub mod devices;
 mod flags;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod key;
 pub mod listener;

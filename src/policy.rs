@@ -98,7 +98,13 @@ pub fn decide_from_memory(
     now: Timestamp,
     matches: &mut impl Matches,
 ) -> Decision {
-    if !presented.is_well_formed(known.key) {
+    let remembered = known.key.and_then(|key| key.remembered(now, matches));
+    // A secret that is remembered to match is well formed.
+    let is_well_formed = match remembered {
+        Some(_) => is_device_id(presented.device_id),
+        None => presented.is_well_formed(known.key),
+    };
+    if !is_well_formed {
         return Decision::Deny(Reason::Malformed);
     }
     let record = match admitting(known, presented.device_id, presented.source, now) {
@@ -107,7 +113,8 @@ pub fn decide_from_memory(
     };
     // A copy, which has to be wiped, is made only if the secret is not one that is remembered.
     let secret = LazyCell::new(|| Secret::foreign(presented.secret).ok());
-    if let Some(verifier) = accepted(record, &secret, now, matches) {
+    let accepted = remembered.or_else(|| accepted(record, &secret, now, matches));
+    if let Some(verifier) = accepted {
         let class = known.device.map(DeviceRecord::class).unwrap_or_default();
         return Decision::Allow(Session {
             namespace: presented.namespace.into(),
@@ -366,6 +373,14 @@ fn admitting<'a>(
         return Ok(record);
     };
     Err(refused)
+}
+
+impl KeyRecord {
+    /// The verifier, of those that are accepted now, that the secret is remembered to match.
+    fn remembered(&self, now: Timestamp, matches: &mut impl Matches) -> Option<&AcceptedVerifier> {
+        let mut verifiers = self.verifiers.iter();
+        verifiers.find(|own| own.is_valid(now) && matches.remembers(own) == Some(true))
+    }
 }
 
 /// The verifier that the secret matches, of those that are accepted now.

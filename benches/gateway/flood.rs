@@ -2,7 +2,7 @@
 //!
 //! The gateway has one processor, the clients have the other. A thousand tokens a second are asked for at their times;
 //! the flood is 32 connections that ask again as soon as they are answered, with secrets that are well formed. Those
-//! for generated keys fail their check. Those for keys that were taken over are hashed, until their queue is full.
+//! for generated keys fail their check. Those for keys that were taken over are hashed, and wait for each other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

@@ -99,6 +99,9 @@ pub fn quantile(mut of: Vec<f64>, part: f64) -> f64 {
 
 /// The table at the end, as Markdown.
 pub fn show(rows: &[Row]) {
+    if rows.is_empty() {
+        return;
+    }
     println!(
         "| goal | what | this | against | figure | at most | |\n|---|---|--:|--:|--:|--:|---|"
     );

@@ -1,4 +1,4 @@
-//! Tokens that were read before: to check a signature costs ten times what all the rest of a request does.
+//! Tokens that were read before: to check a signature costs more than all the rest of a request does.
 //!
 //! Kept is what a token says and which key has signed it, for the token as a whole: no decision.
 

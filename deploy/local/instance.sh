@@ -248,9 +248,8 @@ install_crds() {
 
 # Makes the folder and starts the servers; dir is then a ready cluster.
 start_instance() {
-  local tool mask back=$PWD since
-  for tool in setpriv setsid; do need "$tool" util-linux; done
-  need openssl openssl
+  local mask back=$PWD since
+  "$here/prerequisites" setpriv setsid openssl >&2
   make_folder
   find_binaries
   mask=$(umask)

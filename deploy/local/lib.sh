@@ -70,14 +70,3 @@ stop_group() {
   done
   kill -KILL -- "-$pid" 2>/dev/null || true
 }
-
-# Makes sure that a tool is there; a root of a Debian machine gets it installed.
-need() {
-  local tool=$1 package=$2
-  command -v "$tool" >/dev/null && return
-  if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-    say "$tool is missing: installing the Debian package $package"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" </dev/null >/dev/null 2>&1 && return
-  fi
-  die "$tool is missing: install the package $package and try again."
-}

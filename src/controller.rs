@@ -105,21 +105,12 @@ impl Controller {
             let resyncs = on(Nudge::Resync, self.nudges.subscribe());
             controller::Controller::for_stream(watch.stream, watch.store)
                 .with_config(config.clone())
-                .trigger_backoff(NoPause)
                 .reconcile_all_on(resyncs)
                 .graceful_shutdown_on(shutdown.clone())
                 .run(reconcile, retry, Arc::clone(&desk))
                 .boxed()
         });
-        let work = select_all(queues).for_each(|done| {
-            if let Err(controller::Error::QueueError(error)) = done {
-                warn!(
-                    "cannot watch AccessKeys, trying again: {}",
-                    watching::failure(error)
-                );
-            }
-            std::future::ready(())
-        });
+        let work = select_all(queues).for_each(|_| std::future::ready(()));
         let ready = async {
             join_all(stores.iter().map(Store::wait_until_ready)).await;
             listed();
@@ -145,22 +136,6 @@ fn on(wanted: Nudge, receiver: broadcast::Receiver<Nudge>) -> impl Stream<Item =
             }
         }
     })
-}
-
-/// A watch pauses by itself after an error, and only while it is asked for more: a pause of the
-/// queue, of up to half a minute, would come on top of its own.
-struct NoPause;
-
-impl Iterator for NoPause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(Duration::ZERO)
-    }
-}
-
-impl kube::runtime::utils::Backoff for NoPause {
-    fn reset(&mut self) {}
 }
 
 /// Where runs begin and end, and what is kept of each AccessKey in between.

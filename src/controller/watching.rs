@@ -1,6 +1,6 @@
 //! Watching objects, so that nothing silent goes unnoticed and nothing seen is missed.
 //!
-//! kube's watcher lists, and then goes on from the version of the list. Four things come on top of
+//! kube's watcher lists, and then goes on from the version of the list. Five things come on top of
 //! it:
 //!
 //! - Every request has an end. Of itself kube waits for ever for a page of a list, and five minutes
@@ -10,6 +10,7 @@
 //! - What a list finds is looked at once the list is complete. Before that the cache holds what was
 //!   known before.
 //! - From time to time what is cached is held against a list. See [`relist`].
+//! - Errors are reported here and go no further. See [`objects_only`].
 
 mod relist;
 
@@ -25,6 +26,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use self::relist::Relist;
 
@@ -46,7 +48,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub struct Watch {
     /// The cache. It is ready once the first list is complete.
     pub store: Store<Guarded>,
-    /// The AccessKeys to look at. The cache holds what comes from here before it does.
+    /// The AccessKeys to look at, and no errors. The cache holds what comes from here before it does.
     pub stream: BoxStream<'static, Result<Guarded, Error>>,
 }
 
@@ -59,7 +61,7 @@ impl Watch {
             .modify(forget_bulk)
             .reflect(writer);
         Watch {
-            stream: to_look_at(cached, store.clone()).boxed(),
+            stream: objects_only(to_look_at(cached, store.clone())).boxed(),
             store,
         }
     }
@@ -144,6 +146,23 @@ where
         .map_ok(move |event| stream::iter(objects(event)).map(Ok))
         .try_flatten()
         .map_ok(Arc::unwrap_or_clone)
+}
+
+/// kube's queue (kube-runtime 5.0, `trystream_try_via`) reads objects and errors as two halves of one stream. An error
+/// that comes at once behind an AccessKey's next turn is seen by the wrong half, which leaves it where it is and wakes
+/// nobody. Then nothing is watched any more until some AccessKey's turn comes, or for ever where there is none.
+fn objects_only<K>(
+    seen: impl Stream<Item = Result<K, Error>>,
+) -> impl Stream<Item = Result<K, Error>> {
+    seen.filter_map(|seen| {
+        std::future::ready(match seen {
+            Ok(object) => Some(Ok(object)),
+            Err(error) => {
+                warn!("cannot watch AccessKeys, trying again: {}", failure(error));
+                None
+            }
+        })
+    })
 }
 
 /// Drops what is large and never looked at: with 10,000 keys it would be most of the memory. A

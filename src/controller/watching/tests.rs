@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -10,8 +11,11 @@ use futures::channel::mpsc;
 use futures::{FutureExt, SinkExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
+use kube::runtime::controller::{self, Action};
+use kube::runtime::reflector::store::Writer;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time;
 
 use super::*;
@@ -52,6 +56,58 @@ fn looked_at(looks: &mut BoxStream<'static, Result<ConfigMap, Error>>) -> Vec<St
         .collect();
     texts.sort();
     texts
+}
+
+/// A look ends, and an error comes. Whether the queue stops, if it sees the error, until the next turn of an object
+/// depends on how often it has looked around before.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_comes_with_the_end_of_a_look_does_not_stop_the_queue() {
+    for (errors, polls) in (0..4).flat_map(|errors| (0..4).map(move |polls| (errors, polls))) {
+        let (told, gate) = (mpsc::unbounded(), Arc::new(Semaphore::new(0)));
+        let tell = |seen| told.0.unbounded_send(seen).expect("it is heard");
+        let (mut looks, _writer) = queue_of(told.1, Arc::clone(&gate));
+        tell(Ok(object("a", "1")));
+        (0..errors).for_each(|_| tell(Err(Error::NoResourceVersion)));
+        for _ in 0..20 + polls {
+            assert!(looks.next().now_or_never().is_none(), "it waits");
+            sleep(Duration::from_secs(5)).await;
+        }
+        gate.add_permits(2);
+        sleep(Duration::from_millis(1)).await;
+        tell(Err(Error::NoResourceVersion));
+        tell(Ok(object("b", "1")));
+        for name in ["a", "b"] {
+            let looked = time::timeout(HOUR, looks.next()).await;
+            assert_eq!(looked.expect("it goes on").as_deref(), Some(name));
+        }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The names of those that were looked at, each for as long as it takes to get a permit.
+fn queue_of(
+    told: mpsc::UnboundedReceiver<Result<ConfigMap, Error>>,
+    gate: Arc<Semaphore>,
+) -> (BoxStream<'static, String>, Writer<ConfigMap>) {
+    let (store, mut writer) = reflector::store();
+    for event in [
+        Event::Init,
+        Event::InitApply(object("a", "1")),
+        Event::InitApply(object("b", "1")),
+        Event::InitDone,
+    ] {
+        writer.apply_watcher_event(&event);
+    }
+    let look = |_: Arc<ConfigMap>, gate: Arc<Semaphore>| async move {
+        gate.acquire().await.expect("it is open").forget();
+        Ok::<_, Infallible>(Action::requeue(2 * HOUR))
+    };
+    let looks = controller::Controller::for_stream(objects_only(told), store)
+        .run(look, |_, never, _| match *never {}, gate)
+        .map(|looked| looked.map_or("an error".to_owned(), |looked| looked.0.name))
+        .boxed();
+    (looks, writer)
 }
 
 #[tokio::test]

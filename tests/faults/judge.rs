@@ -173,15 +173,18 @@ impl Bench<'_> {
         let mut attempts = self.attempts.iter();
         let committed = attempts.any(|verifier| accepts(verifier, &secret.plaintext));
         self.unless(committed, "I2", name, "was published before its commit");
-        let returned = scene.secret.is_none()
-            && scene
-                .secrets
-                .iter()
-                .any(|old| old.plaintext == secret.plaintext);
+        let status = scene.key.as_ref().and_then(|key| key.status.as_ref());
+        // What was taken before it was accepted may come again: the controller has not seen it gone.
+        let is_open = status.is_some_and(|status| {
+            let mut attempts = status.issuance.iter().flat_map(|open| &open.attempts);
+            attempts.any(|attempt| accepts(&attempt.verifier, &secret.plaintext))
+        });
+        let mut earlier = scene.secrets.iter();
+        let was_there = earlier.any(|old| old.plaintext == secret.plaintext);
+        let returned = scene.secret.is_none() && was_there && !is_open;
         self.unless(!returned, "P2", name, "is back after it was gone");
         let Some(old) = &scene.secret else { return };
         self.unless(old.owner == secret.owner, "I4", name, "has another owner");
-        let status = scene.key.as_ref().and_then(|key| key.status.as_ref());
         let rotates = status.is_some_and(|status| {
             let mut verifiers = status.verifiers.iter();
             let old = verifiers.any(|known| accepts(&known.verifier, &old.plaintext));

@@ -37,7 +37,7 @@ use crate::key::EntropyError;
 use crate::punctual::{self, LONGEST_WATCH};
 
 pub(super) use kinds::Order;
-use kinds::{Fed, version};
+use kinds::{Fed, Unreadable, version};
 
 /// Objects are listed so many at a time: what a page takes is several times what is kept of it.
 const PAGE: u32 = 500;
@@ -273,21 +273,21 @@ impl<K: Fed> Feed<K> {
         if self.ended.get(&name).is_some_and(has_ended) {
             return;
         }
-        match object.0 {
+        let read = match object.0 {
             Ok(object) => object.apply(&self.to, order),
-            Err(why) => {
-                let (namespace, name) = (&*name.0, &*name.1);
-                warn!(
-                    namespace,
-                    name,
-                    "one of the {} cannot be read, and {}: {}",
-                    K::WHAT,
-                    K::UNREADABLE,
-                    why.error
-                );
-                self.to.unreadable();
-                K::refuse(&why.metadata, &self.to, order);
-            }
+            Err(why) => Err(Unreadable::of(why.metadata, why.error)),
+        };
+        if let Err(Unreadable { metadata, why }) = read {
+            let (namespace, name) = (&*name.0, &*name.1);
+            warn!(
+                namespace,
+                name,
+                "one of the {} cannot be read, and {}: {why}",
+                K::WHAT,
+                K::UNREADABLE
+            );
+            self.to.unreadable();
+            K::refuse(&metadata, &self.to, order);
         }
     }
 

@@ -6,7 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
-use tracing::warn;
 
 use crate::api::{AccessKey, Device};
 use crate::gateway::{Authenticator, Object};
@@ -28,7 +27,7 @@ pub(super) trait Fed:
     const UNREADABLE: &str;
 
     /// What is said is so.
-    fn apply(&self, to: &Authenticator, order: Order);
+    fn apply(&self, to: &Authenticator, order: Order) -> Result<(), Unreadable>;
 
     /// What is said cannot be read, but for its metadata.
     fn refuse(meta: &ObjectMeta, to: &Authenticator, order: Order);
@@ -38,6 +37,20 @@ pub(super) trait Fed:
 
     /// All were listed.
     fn retain(to: &Authenticator, exists: impl Fn(&str, &str) -> bool);
+}
+
+/// An object of which nothing is understood but its metadata.
+pub(super) struct Unreadable {
+    pub metadata: Box<ObjectMeta>,
+    /// For people.
+    pub why: String,
+}
+
+impl Unreadable {
+    pub fn of(metadata: ObjectMeta, why: impl ToString) -> Self {
+        let (metadata, why) = (Box::new(metadata), why.to_string());
+        Self { metadata, why }
+    }
 }
 
 /// How what is said relates to what is known.
@@ -53,21 +66,14 @@ impl Fed for AccessKey {
     const WHAT: &str = "AccessKeys";
     const UNREADABLE: &str = "admits nobody";
 
-    fn apply(&self, to: &Authenticator, order: Order) {
+    fn apply(&self, to: &Authenticator, order: Order) -> Result<(), Unreadable> {
         let object = object(&self.metadata);
         match KeyRecord::of(self) {
             Ok(Some(record)) => to.put_key(object, record, order),
             Ok(None) => to.delete_key(object.namespace, object.name),
-            Err(why) => {
-                let (namespace, name) = (object.namespace, object.name);
-                warn!(
-                    namespace,
-                    name, "this AccessKey cannot be read and admits nobody: {why}"
-                );
-                to.unreadable();
-                to.delete_key(namespace, name);
-            }
+            Err(why) => return Err(Unreadable::of(self.metadata.clone(), why)),
         }
+        Ok(())
     }
 
     fn refuse(meta: &ObjectMeta, to: &Authenticator, _: Order) {
@@ -88,13 +94,14 @@ impl Fed for Device {
     const WHAT: &str = "Devices";
     const UNREADABLE: &str = "refuses its device";
 
-    fn apply(&self, to: &Authenticator, order: Order) {
+    fn apply(&self, to: &Authenticator, order: Order) -> Result<(), Unreadable> {
         let object = object(&self.metadata);
         if self.metadata.deletion_timestamp.is_some() {
             to.delete_device(object.namespace, object.name);
         } else {
             to.put_device(object, DeviceRecord::of(self), order);
         }
+        Ok(())
     }
 
     fn refuse(meta: &ObjectMeta, to: &Authenticator, order: Order) {

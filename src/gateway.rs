@@ -62,6 +62,7 @@ use crate::devices::is_device_id;
 use crate::key::EntropyError;
 use crate::policy::{Decision, DeviceRecord, KeyRecord, Session};
 use crate::topics::{Action, Grants, Layout};
+use crate::verifier::Thumbprint;
 
 /// What a gateway is told when it starts.
 #[derive(Clone, Debug)]
@@ -122,8 +123,8 @@ pub struct Resumed<'a> {
     pub key: &'a str,
     /// The device ID, without the namespace.
     pub device_id: &'a str,
-    /// What stands for the verifier.
-    pub verifier: &'a str,
+    /// The verifier that admitted it.
+    pub verifier: Thumbprint,
     /// The device's address, if it is known.
     pub source: Option<std::net::IpAddr>,
 }
@@ -133,8 +134,8 @@ pub struct Resumed<'a> {
 pub struct Granted {
     /// What the key grants outside the topic root.
     pub grants: Grants,
-    /// What stands for the verifier that admitted the device: see [`token::digest`].
-    pub verifier: String,
+    /// The verifier that admitted the device.
+    pub verifier: Thumbprint,
     /// When key or verifier end.
     pub ends: Option<Timestamp>,
 }
@@ -211,8 +212,7 @@ impl Authenticator {
         self.0.granted(session)
     }
 
-    /// The session of a device that was admitted by the verifier with this [digest](token::digest),
-    /// if it stands.
+    /// The session of a device that was admitted by this verifier, if it stands.
     pub fn resume(&self, named: &Resumed<'_>) -> Decision {
         let decision = self.0.resume(named);
         let subject = Subject {
@@ -275,7 +275,7 @@ impl Authenticator {
     }
 
     fn put_key(&self, object: Object<'_>, record: KeyRecord, order: Order) {
-        let change = Change::Key(object.namespace.into(), record.key().into());
+        let change = Change::Key(object.namespace.into(), record.key().as_str().into());
         self.0.change(change, |directory| match order {
             Order::Listed => directory.set_key(object, record),
             Order::Watched => directory.apply_key(object, record),
@@ -295,7 +295,7 @@ impl Authenticator {
     }
 
     fn put_device(&self, object: Object<'_>, record: DeviceRecord, order: Order) {
-        let change = Change::Device(object.namespace.into(), record.id().into());
+        let change = Change::Device(object.namespace.into(), record.id().as_str().into());
         self.0.change(change, |directory| match order {
             Order::Listed => directory.set_device(object, record),
             Order::Watched => directory.apply_device(object, record),
@@ -308,7 +308,7 @@ impl Authenticator {
         let record = {
             let directory = self.0.directory();
             let known = directory.device_named(object.namespace, object.name);
-            DeviceRecord::refused(known.map_or(object.name, DeviceRecord::id))
+            DeviceRecord::refused(known.map_or(object.name, |known| known.id()))
         };
         self.put_device(object, record, order);
     }

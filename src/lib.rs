@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | [`api`], [`crds`] | the resources, their schema and rules | no |
 //! | [`key`], [`verifier`] | key, secret, check; hashes | no |
+//! | [`text`] | short texts | no |
 //! | [`policy`], [`devices`] | who is admitted; which Device speaks for an ID | no |
 //! | [`topics`], [`sources`] | what a session may send and receive; from where a key may be used | no |
 //! | [`controller::step`], [`controller::observed`], [`controller::ledger`] | the issuing protocol | no |
@@ -103,6 +104,7 @@ mod punctual;
 pub mod shutdown;
 pub mod sources;
 pub mod telemetry;
+pub mod text;
 pub mod tls;
 pub mod topics;
 pub mod verifier;

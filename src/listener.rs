@@ -5,14 +5,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
+use axum::ServiceExt;
+use axum::extract::Request;
 use axum::extract::connect_info::Connected;
+use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
+use tower::Service;
 use tracing::{debug, warn};
 
 use crate::shutdown::Shutdown;
@@ -60,8 +63,12 @@ pub struct BindError {
 }
 
 /// Serves until `shutdown` resolves and what is under way then has ended, or its time is over.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, routes: Router, shutdown: Shutdown) {
-    let routes = routes.into_make_service_with_connect_info::<Peer>();
+pub async fn serve<S>(listener: TcpListener, tls: Option<Tls>, routes: S, shutdown: Shutdown)
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let routes = ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(routes);
     let end = shutdown.wait();
     let served = async {
         match tls {

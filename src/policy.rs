@@ -35,6 +35,7 @@ use jiff::Timestamp;
 use crate::api::{DeviceClass, KeyState};
 use crate::devices::is_device_id;
 use crate::key::{Check, Secret, is_foreign_secret, is_secret};
+use crate::text::Text;
 use crate::topics::Relation;
 
 mod compact;
@@ -118,7 +119,7 @@ pub fn decide_from_memory(
         let class = known.device.map(DeviceRecord::class).unwrap_or_default();
         return Decision::Allow(Session {
             namespace: presented.namespace.into(),
-            key: record.key().into(),
+            key: record.key().clone(),
             device_id: presented.device_id.into(),
             class,
             revision: Some(verifier.revision),
@@ -232,11 +233,11 @@ impl<T> Decision<T> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Session {
     /// The namespace of the key and of the device.
-    pub namespace: Box<str>,
+    pub namespace: Text,
     /// The key that admitted it.
-    pub key: Box<str>,
+    pub key: Text,
     /// The device's ID.
-    pub device_id: Box<str>,
+    pub device_id: Text,
     /// The class of its Device, or `Standalone` where none has this ID.
     pub class: DeviceClass,
     /// Which issue of the key its secret came from; none where that is not known any more.
@@ -345,7 +346,7 @@ fn admitting<'a>(
 ) -> Result<&'a KeyRecord, Reason> {
     let Known { key, device, .. } = known;
     debug_assert!(
-        device.is_none_or(|device| device.id() == device_id),
+        device.is_none_or(|device| *device.id() == *device_id),
         "the record of another device"
     );
     let record = key.ok_or(Reason::UnknownKey)?;

@@ -21,6 +21,8 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use base64ct::{Base64Unpadded, Encoding};
 use clap::ValueEnum;
 use rand::{TryRng, rngs::SysRng};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
@@ -103,6 +105,12 @@ impl Verifier {
         &self.0
     }
 
+    /// What names it where it would be too long.
+    pub fn thumbprint(&self) -> Thumbprint {
+        let digest = Sha256::digest(self.as_str());
+        Thumbprint(u64::from_be_bytes(std::array::from_fn(|at| digest[at])))
+    }
+
     /// What one hash costs: memory in KiB, times passes.
     pub fn cost(&self) -> u32 {
         Parts::read(&self.0).map_or(0, |parts| parts.params.m_cost() * parts.params.t_cost())
@@ -150,6 +158,35 @@ impl fmt::Debug for Verifier {
         write!(f, "Verifier({cost})")
     }
 }
+
+/// The first 64 bits of a verifier's SHA-256, written as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Thumbprint(u64);
+
+impl TryFrom<String> for Thumbprint {
+    type Error = MalformedThumbprint;
+
+    fn try_from(text: String) -> Result<Self, MalformedThumbprint> {
+        let read = u64::from_str_radix(&text, 16).map(Self);
+        let read = read.map_err(|_| MalformedThumbprint)?;
+        // Spelled back, so that there is one way to write it.
+        (String::from(read) == text)
+            .then_some(read)
+            .ok_or(MalformedThumbprint)
+    }
+}
+
+impl From<Thumbprint> for String {
+    fn from(of: Thumbprint) -> Self {
+        format!("{:016x}", of.0)
+    }
+}
+
+/// A text that is no [`Thumbprint`].
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("a thumbprint has 16 hexadecimal digits, in lower case")]
+pub struct MalformedThumbprint;
 
 /// A secret could not be hashed.
 #[derive(Debug, Error)]

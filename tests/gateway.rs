@@ -143,8 +143,8 @@ async fn every_decision_is_a_line_of_the_audit_and_no_line_holds_a_secret() {
     let allow = "keyward_decisions_total{asked=\"authenticate\",answer=\"allow\"}";
     assert_eq!(gateway.process.metric(allow).await, 10);
     assert_eq!(gateway.process.metric("keyward_gateway_keys").await, 1);
-    assert_eq!(
-        gateway.process.metric("keyward_gateway_hashes_total").await,
-        1
-    );
+    for (name, expected) in [("hashes", 1), ("remembered", 9)] {
+        let metric = format!("keyward_gateway_{name}_total");
+        assert_eq!(gateway.process.metric(&metric).await, expected, "{metric}");
+    }
 }

@@ -143,7 +143,7 @@ pub fn gateway(keys: usize, tokens: usize, taken_over: usize) {
             api.devices(),
             shutdown.clone(),
         ));
-        tokio::spawn(listener::serve(brokers, None, api.brokers(), shutdown));
+        tokio::spawn(listener::serve(brokers, None, api.front_ends(), shutdown));
         tokio::task::spawn_blocking(until_the_end).await.ok();
     });
 }

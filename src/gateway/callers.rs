@@ -4,6 +4,7 @@
 //! A caller shows its token in `X-Keyward-Caller`, as the password of HTTP Basic, or, if it can send
 //! neither, at the begin of the path: `/caller/<token>/forward-auth`.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,7 +17,8 @@ use http::{HeaderMap, StatusCode, Uri};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
-use tower::ServiceExt;
+use tower::util::Either;
+use tower::{Service, ServiceExt};
 use tracing::{info, warn};
 
 use super::http::basic;
@@ -78,20 +80,27 @@ impl Callers {
     }
 
     /// These routes, for those who may ask.
-    pub fn before(&self, routes: Router) -> Router {
+    pub fn before<S>(&self, routes: S) -> Either<S, Router>
+    where
+        S: Service<Request, Response = Response, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send,
+    {
         match &self.0 {
-            None => routes,
-            Some(inner) => Router::new()
-                .fallback(admit)
-                .with_state((Arc::clone(inner), routes)),
+            None => Either::Left(routes),
+            Some(inner) => Either::Right(
+                Router::new()
+                    .fallback(admit::<S>)
+                    .with_state((Arc::clone(inner), routes)),
+            ),
         }
     }
 }
 
-async fn admit(
-    State((inner, routes)): State<(Arc<Inner>, Router)>,
-    mut request: Request,
-) -> Response {
+async fn admit<S>(State((inner, routes)): State<(Arc<Inner>, S)>, mut request: Request) -> Response
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
     let in_path = path_token(request.uri());
     let token = in_path
         .as_ref()
@@ -183,7 +192,7 @@ mod tests {
 
     const TOKEN: &str = "0123456789abcdef";
 
-    fn routes() -> Router {
+    fn routes() -> Either<Router, Router> {
         let inner = Inner {
             file: PathBuf::new(),
             tokens: RwLock::new(vec![digest("another-of-16-or-more"), digest(TOKEN)]),

@@ -7,11 +7,12 @@ use hashbrown::HashTable;
 use jiff::Timestamp;
 
 use crate::devices::Claim;
+use crate::text::Text;
 
 /// What an object is a claim to.
 pub(super) trait Claims {
     /// The ID, unique in a namespace.
-    fn id(&self) -> &str;
+    fn id(&self) -> &Text;
 }
 
 /// One object, and what counts of it.
@@ -135,7 +136,7 @@ impl<R: Claims> Register<R> {
     fn stand(&mut self, claimant: Arc<Claimant<R>>) {
         let hasher = &self.hasher;
         let id_hash = |claimant: &Arc<Claimant<R>>| {
-            hasher.hash_one((&*claimant.namespace, claimant.record.id()))
+            hasher.hash_one((&*claimant.namespace, claimant.record.id().as_str()))
         };
         let is_rival =
             |other: &Arc<Claimant<R>>| has(other, &claimant.namespace, claimant.record.id());
@@ -156,7 +157,7 @@ impl<R: Claims> Register<R> {
     /// The claim of an object that is gone stands no more, and that of another may.
     fn fall(&mut self, gone: &Arc<Claimant<R>>) {
         let id = gone.record.id();
-        let hash = self.hasher.hash_one((&*gone.namespace, id));
+        let hash = self.hasher.hash_one((&*gone.namespace, id.as_str()));
         let stood = self
             .by_id
             .find_entry(hash, |other| Arc::ptr_eq(other, gone));
@@ -186,7 +187,7 @@ impl<R: Claims> Register<R> {
 }
 
 fn has<R: Claims>(claimant: &Claimant<R>, namespace: &str, id: &str) -> bool {
-    claimant.record.id() == id && *claimant.namespace == *namespace
+    *claimant.record.id() == *id && *claimant.namespace == *namespace
 }
 
 fn is<R>(claimant: &Claimant<R>, namespace: &str, name: &str) -> bool {
@@ -202,10 +203,10 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Id(String);
+    struct Id(Text);
 
     impl Claims for Id {
-        fn id(&self) -> &str {
+        fn id(&self) -> &Text {
             &self.0
         }
     }
@@ -252,7 +253,7 @@ mod tests {
                             name: name.as_str().into(),
                             created: Timestamp::from_second(created).expect("small"),
                             version: 0,
-                            record: Id(id.clone()),
+                            record: Id(id.as_str().into()),
                         });
                         expected.insert((namespace, name), (created, id));
                     }

@@ -252,7 +252,7 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
             listener::serve(
                 brokers,
                 brokers_tls.clone(),
-                guard.clone().before(api.brokers()),
+                guard.before(api.front_ends()),
                 shutdown.wait()
             ),
         );

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::claims::{Claimant, Claims, Register};
 use crate::policy::{DeviceRecord, KeyRecord};
+use crate::text::Text;
 
 /// Keys by their public identifier, and Devices by their ID.
 #[derive(Debug, Default)]
@@ -140,13 +141,13 @@ impl Directory {
 }
 
 impl Claims for KeyRecord {
-    fn id(&self) -> &str {
+    fn id(&self) -> &Text {
         self.key()
     }
 }
 
 impl Claims for DeviceRecord {
-    fn id(&self) -> &str {
+    fn id(&self) -> &Text {
         DeviceRecord::id(self)
     }
 }

@@ -8,6 +8,7 @@ mod address;
 mod answers;
 mod device;
 mod forward;
+mod front_ends;
 mod scopes;
 
 use std::sync::Arc;
@@ -22,10 +23,12 @@ use serde::{Deserialize, Deserializer};
 use super::Authenticator;
 use super::keyring::Keyring;
 use super::token::Claims;
+use super::tokens::Read;
 use crate::clock::Clock;
 use crate::policy::{Decision, Reason, Session};
 
 pub use device::basic;
+pub use front_ends::FrontEnds;
 
 /// Bytes of the largest body that is read.
 const LARGEST_BODY: usize = 16 * 1024;
@@ -115,6 +118,11 @@ impl Api {
         self.router(brokers())
     }
 
+    /// The same, sooner.
+    pub fn front_ends(&self) -> FrontEnds {
+        FrontEnds::before(self.brokers(), self.clone())
+    }
+
     fn router(&self, routes: Routes) -> Router {
         let routes = routes.into_iter();
         routes
@@ -126,11 +134,13 @@ impl Api {
     }
 
     /// What a token says, if it was issued here and has not ended.
-    fn claims(&self, token: &str) -> Option<Arc<Claims>> {
-        let claims = self.0.keyring.read(token)?;
+    fn read(&self, token: &str) -> Option<Arc<Read>> {
+        let read = self.0.keyring.read(token)?;
         let now = self.0.clock.wall();
-        let are_valid = claims.are_valid(&self.0.issuer, &self.0.audience, now);
-        are_valid.then_some(claims)
+        let claims = &read.claims;
+        claims
+            .are_valid(&self.0.issuer, &self.0.audience, now)
+            .then_some(read)
     }
 
     /// The session that a token stands for.
@@ -139,7 +149,7 @@ impl Api {
             namespace: &claims.keyward.namespace,
             key: &claims.client_id,
             device_id: &claims.keyward.device,
-            verifier: &claims.keyward.verifier,
+            verifier: claims.keyward.verifier,
             source,
         };
         self.0.authenticator.resume(&named)
@@ -150,15 +160,15 @@ impl Api {
         &self,
         token: &str,
         source: Option<std::net::IpAddr>,
-    ) -> Decision<(Session, Arc<Claims>)> {
-        let Some(claims) = self.claims(token) else {
+    ) -> Decision<(Session, Arc<Read>)> {
+        let Some(read) = self.read(token) else {
             return match self.0.authenticator.is_ready() {
                 true => Decision::Deny(Reason::Malformed),
                 false => Decision::Unavailable,
             };
         };
-        match self.session(&claims, source) {
-            Decision::Allow(session) => Decision::Allow((session, claims)),
+        match self.session(&read.claims, source) {
+            Decision::Allow(session) => Decision::Allow((session, read)),
             Decision::Deny(reason) => Decision::Deny(reason),
             Decision::Unavailable => Decision::Unavailable,
         }

@@ -24,6 +24,8 @@ pub struct Metrics {
     counters: Arc<[[Counter; ANSWERS]; ASKED]>,
     /// `keyward_gateway_hashes_total`
     pub hashes: Counter,
+    /// `keyward_gateway_remembered_total`
+    pub remembered: Counter,
     /// `keyward_gateway_hash_seconds`
     pub hash_seconds: Histogram,
     /// `keyward_gateway_hashes_waiting`
@@ -49,6 +51,7 @@ impl Metrics {
             decisions,
             counters: counters.into(),
             hashes: Counter::default(),
+            remembered: Counter::default(),
             hash_seconds: Histogram::new(exponential_buckets(0.0001, 4.0, 9)),
             hashes_waiting: Gauge::default(),
             keys: Gauge::default(),
@@ -79,6 +82,11 @@ impl Metrics {
             "gateway_hashes",
             "Secrets that were hashed to check them",
             self.hashes.clone(),
+        );
+        to.register(
+            "gateway_remembered",
+            "Devices that were admitted without a hash, their secret being one that is known to match",
+            self.remembered.clone(),
         );
         to.register_with_unit(
             "gateway_hash",

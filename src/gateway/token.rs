@@ -1,7 +1,7 @@
 //! Tokens: what a device gets for its secret, and shows instead of it.
 //!
 //! A token is a JWT of the shape of RFC 9068, signed with ES256. It names the device, the key, the
-//! namespace, and a digest of the verifier that admitted the device. A gateway that is shown one asks
+//! namespace, and the verifier that admitted the device. A gateway that is shown one asks
 //! its directory about these, so a token dies with the key, the verifier, or the device's rights.
 
 use std::borrow::Borrow;
@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::key::{EntropyError, random_bytes};
+use crate::text::Text;
+use crate::verifier::Thumbprint;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 
@@ -31,19 +33,19 @@ pub const LONGEST_TTL: u32 = 86_400;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Claims {
     /// Who issued it.
-    pub iss: String,
+    pub iss: Text,
     /// For whom it is.
-    pub aud: String,
+    pub aud: Text,
     /// The device ID, as the device presented it.
-    pub sub: String,
+    pub sub: Text,
     /// The access key.
-    pub client_id: String,
+    pub client_id: Text,
     /// When it was issued, in seconds since 1970.
     pub iat: i64,
     /// From when it is not valid any more.
     pub exp: i64,
     /// Its number.
-    pub jti: String,
+    pub jti: Text,
     /// What it may be used for, separated by spaces.
     pub scope: String,
     /// What the directory is asked for.
@@ -54,34 +56,26 @@ pub struct Claims {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Named {
     /// The namespace of key and device.
-    pub namespace: String,
+    pub namespace: Text,
     /// The device ID, without the namespace.
-    pub device: String,
-    /// See [`digest`].
-    pub verifier: String,
+    pub device: Text,
+    /// The verifier that admitted the device.
+    pub verifier: Thumbprint,
 }
 
 impl Claims {
     /// Whether the token is of this issuer, for this audience, and has not ended.
     pub fn are_valid(&self, issuer: &str, audience: &str, now: Timestamp) -> bool {
-        self.iss == issuer && self.aud == audience && now.as_second() < self.exp
+        self.iss == *issuer && self.aud == *audience && now.as_second() < self.exp
     }
-}
-
-/// What stands for a verifier in a token: the first 16 hexadecimal digits of its SHA-256.
-pub fn digest(verifier: &str) -> String {
-    let digest = Sha256::digest(verifier);
-    let digits = digest[..8].iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    let hex = |digit: u8| char::from(b"0123456789abcdef"[usize::from(digit)]);
-    digits.map(hex).collect()
 }
 
 /// A number that no other token has.
 ///
 /// # Errors
 /// When the operating system's random generator fails.
-pub fn number() -> Result<String, EntropyError> {
-    Ok(base64(&random_bytes::<16>()?))
+pub fn number() -> Result<Text, EntropyError> {
+    Ok(base64(&random_bytes::<16>()?).into())
 }
 
 /// A key pair that signs tokens.
@@ -227,20 +221,25 @@ mod tests {
         Timestamp::from_second(seconds).expect("a timestamp")
     }
 
+    fn thumbprint() -> Thumbprint {
+        let text = "0123456789abcdef".to_owned();
+        text.try_into().expect("16 digits")
+    }
+
     fn claims() -> Claims {
         Claims {
-            iss: "https://gateway".to_owned(),
-            aud: "things".to_owned(),
-            sub: "pump-1".to_owned(),
-            client_id: "kwk_0123456789abcdefghjkmnpqrs".to_owned(),
+            iss: "https://gateway".into(),
+            aud: "things".into(),
+            sub: "pump-1".into(),
+            client_id: "kwk_0123456789abcdefghjkmnpqrs".into(),
             iat: NOW,
             exp: NOW + 60,
             jti: number().expect("entropy"),
             scope: "all.Device".to_owned(),
             keyward: Named {
-                namespace: "plant".to_owned(),
-                device: "pump-1".to_owned(),
-                verifier: digest("$argon2id$"),
+                namespace: "plant".into(),
+                device: "pump-1".into(),
+                verifier: thumbprint(),
             },
         }
     }

@@ -7,25 +7,26 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hashbrown::HashTable;
+use zeroize::Zeroizing;
 
 use super::token::{Claims, SigningKey};
 
 /// So many are kept, of little more than a KiB each.
 const MOST: usize = 16384;
 
-/// A token with a good signature.
-pub(super) struct Read {
-    token: Box<str>,
+/// A token with a good signature. Has no `Debug`: whoever has the token is the device.
+pub struct Read {
+    token: Zeroizing<Box<str>>,
     /// Who has signed it.
     pub key: Arc<SigningKey>,
     /// What it says.
-    pub claims: Arc<Claims>,
+    pub claims: Claims,
 }
 
 impl Read {
     /// That was just read.
     pub fn new(token: &str, key: Arc<SigningKey>, claims: Claims) -> Read {
-        let (token, claims) = (token.into(), Arc::new(claims));
+        let token = Zeroizing::new(token.into());
         Read { token, key, claims }
     }
 }
@@ -49,12 +50,12 @@ impl Tokens {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let found = kept
             .all
-            .find(self.hash(token), |read| *read.token == *token);
+            .find(self.hash(token), |read| **read.token == *token);
         found.cloned()
     }
 
     /// Keeps one, and forgets the oldest if there are too many.
-    pub fn keep(&self, read: Read) {
+    pub fn keep(&self, read: Read) -> Arc<Read> {
         let (read, hash) = (Arc::new(read), |read: &Arc<Read>| self.hash(&read.token));
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         let Kept { all, oldest_first } = &mut *kept;
@@ -62,13 +63,14 @@ impl Tokens {
             entry.remove();
         }
         all.insert_unique(hash(&read), Arc::clone(&read), hash);
-        oldest_first.push_back(read);
+        oldest_first.push_back(Arc::clone(&read));
         if oldest_first.len() > MOST
             && let Some(oldest) = oldest_first.pop_front()
             && let Ok(entry) = all.find_entry(hash(&oldest), |other| Arc::ptr_eq(other, &oldest))
         {
             entry.remove();
         }
+        read
     }
 
     /// Of the signature alone: whoever has one in common with a token that is kept made up the rest, and is compared
@@ -86,18 +88,20 @@ mod tests {
 
     fn read(token: &str) -> Read {
         let claims = Claims {
-            iss: String::new(),
-            aud: String::new(),
-            sub: token.to_owned(),
-            client_id: String::new(),
+            iss: "".into(),
+            aud: "".into(),
+            sub: token.into(),
+            client_id: "".into(),
             iat: 0,
             exp: 0,
-            jti: String::new(),
+            jti: "".into(),
             scope: String::new(),
             keyward: Named {
-                namespace: String::new(),
-                device: String::new(),
-                verifier: String::new(),
+                namespace: "".into(),
+                device: "".into(),
+                verifier: String::from("0123456789abcdef")
+                    .try_into()
+                    .expect("16 digits"),
             },
         };
         Read::new(
@@ -112,7 +116,7 @@ mod tests {
         let tokens = Tokens::default();
         tokens.keep(read("head.claims.signature"));
         let known = tokens.get("head.claims.signature").expect("kept");
-        assert_eq!(known.claims.sub, "head.claims.signature");
+        assert_eq!(known.claims.sub, *"head.claims.signature");
         for other in [
             "head.other.signature",
             "claims.signature",
@@ -140,11 +144,13 @@ mod tests {
         let tokens = Tokens::default();
         let one = read("0.0");
         let another = |number: usize| Read {
-            token: format!("0.{number}").into(),
+            token: Zeroizing::new(format!("0.{number}").into()),
             key: Arc::clone(&one.key),
-            claims: Arc::clone(&one.claims),
+            claims: one.claims.clone(),
         };
-        (0..MOST + 10).for_each(|number| tokens.keep(another(number)));
+        for number in 0..MOST + 10 {
+            tokens.keep(another(number));
+        }
         let kept = |number: usize| tokens.get(&format!("0.{number}")).is_some();
         assert!((0..10).all(|number| !kept(number)) && (10..MOST + 10).all(kept));
         let all = tokens.kept.read().expect("no panic");

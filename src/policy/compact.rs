@@ -1,52 +1,11 @@
-//! What records are made of. A gateway keeps one of each key, so what is mostly short, or mostly alone, takes no
-//! allocation of its own, and lies beside what it is looked at with.
+//! What records are made of. A gateway keeps one of each key, so what is mostly alone takes no allocation of its own,
+//! and lies beside what it is looked at with.
 
 use std::cmp::Ordering;
-use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::devices::is_device_id;
-
-/// A text that is mostly as short as the keys that are generated.
-#[derive(Clone)]
-pub(super) enum Text {
-    Short(u8, [u8; SHORT]),
-    Long(Box<str>),
-}
-
-/// The whole takes 32 bytes.
-const SHORT: usize = 30;
-
-impl Text {
-    /// As it is written.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Short(length, bytes) => {
-                str::from_utf8(&bytes[..usize::from(*length)]).expect("a text")
-            }
-            Self::Long(text) => text,
-        }
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        let mut bytes = [0; SHORT];
-        match bytes.get_mut(..text.len()) {
-            Some(begin) => {
-                begin.copy_from_slice(text.as_bytes());
-                Self::Short(text.len() as u8, bytes)
-            }
-            None => Self::Long(text.into()),
-        }
-    }
-}
-
-impl fmt::Debug for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_str().fmt(f)
-    }
-}
+use crate::text::Text;
 
 /// A list that is mostly of one.
 #[derive(Clone, Debug)]
@@ -87,7 +46,7 @@ impl<T> FromIterator<T> for Few<T> {
 
 /// Device IDs in their order, a line each.
 #[derive(Clone, Debug)]
-pub(super) struct Ids(Box<str>);
+pub(super) struct Ids(Text);
 
 impl Ids {
     /// What no device can present is left out.
@@ -100,7 +59,7 @@ impl Ids {
 
     /// Whether this is one of them.
     pub fn hold(&self, id: &str) -> bool {
-        let mut rest = &*self.0;
+        let mut rest = self.0.as_str();
         while !rest.is_empty() {
             let middle = rest.len() / 2;
             let begin = rest[..middle].rfind('\n').map_or(0, |end| end + 1);
@@ -129,12 +88,6 @@ mod tests {
             for id in short_texts() {
                 prop_assert_eq!(list.hold(&id), ids.contains(&id), "{} in {:?}", id, ids);
             }
-        }
-
-        #[test]
-        fn a_text_is_what_it_was(text in "\\PC{0,40}") {
-            let made = Text::from(&*text);
-            prop_assert_eq!(made.as_str(), text);
         }
 
         #[test]

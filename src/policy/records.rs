@@ -10,14 +10,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 use thiserror::Error;
 
-use super::compact::{Few, Ids, Text};
+use super::compact::{Few, Ids};
 use crate::api::{
     self, AccessKey, AccessKeyStatus, Device, DeviceClass, KeyState, Restrictions, Tag, TagPair,
 };
 use crate::key::{Check, Secret};
 use crate::sources::{Sources, UnreadableSources};
+use crate::text::Text;
 use crate::topics::{Grants, UnreadableFilter};
-use crate::verifier::Verifier;
+use crate::verifier::{Thumbprint, Verifier};
 
 /// What counts of an AccessKey.
 #[derive(Clone, Debug)]
@@ -96,8 +97,8 @@ impl KeyRecord {
     }
 
     /// The public identifier that the record is looked up by.
-    pub fn key(&self) -> &str {
-        self.key.as_str()
+    pub fn key(&self) -> &Text {
+        &self.key
     }
 
     /// Which devices the key admits.
@@ -184,6 +185,8 @@ pub struct AcceptedVerifier {
     pub revision: i32,
     /// The hash.
     pub hashed: Arc<Hashed>,
+    /// Names the hash.
+    pub thumbprint: Thumbprint,
     /// What the secret's check must be. None for a secret that was not generated.
     pub check: Option<Check>,
     /// The instant from which it is no longer accepted. None: until it is retired.
@@ -206,6 +209,7 @@ impl AcceptedVerifier {
         let check = accepted.check.as_deref().map(Check::parse);
         Some(Self {
             revision: accepted.revision,
+            thumbprint: verifier.thumbprint(),
             hashed: Arc::new(Hashed {
                 verifier,
                 matched: OnceLock::new(),
@@ -310,7 +314,7 @@ impl Marks {
 /// What counts of a Device.
 #[derive(Clone, Debug)]
 pub struct DeviceRecord {
-    id: Box<str>,
+    id: Text,
     class: DeviceClass,
     gateway: Option<Box<str>>,
     tags: Box<[Tag]>,
@@ -347,7 +351,7 @@ impl DeviceRecord {
     }
 
     /// The device's ID.
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> &Text {
         &self.id
     }
 

@@ -253,3 +253,25 @@ impl TryRng for Failing {
         Err(NoEntropy)
     }
 }
+
+/// `printf %s VERIFIER | sha256sum | cut -c1-16`
+#[test]
+fn a_thumbprint_is_the_begin_of_the_sha_256() {
+    let thumbprint = Verifier::parse(REFERENCE[0])
+        .expect("a verifier")
+        .thumbprint();
+    let written = String::from(thumbprint);
+    assert_eq!(written, "d6b8269406973260");
+    assert_eq!(Thumbprint::try_from(written), Ok(thumbprint));
+    for wrong in [
+        "",
+        "d6b826940697326",
+        "d6b82694069732600",
+        "D6B8269406973260",
+        "+6b8269406973260",
+        "g6b8269406973260",
+    ] {
+        let read = Thumbprint::try_from(wrong.to_owned());
+        assert_eq!(read, Err(MalformedThumbprint), "{wrong}");
+    }
+}

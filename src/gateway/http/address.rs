@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use http::HeaderMap;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 use ipnet::IpNet;
 
 use super::Api;
@@ -19,11 +19,16 @@ impl FromRequestParts<Api> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Client, Infallible> {
-        let peer = parts.extensions.get::<ConnectInfo<Peer>>();
+        Ok(Client::of(api, &parts.headers, &parts.extensions))
+    }
+}
+
+impl Client {
+    /// Of a request with these.
+    pub fn of(api: &Api, headers: &HeaderMap, extensions: &Extensions) -> Client {
+        let peer = extensions.get::<ConnectInfo<Peer>>();
         let peer = peer.map(|ConnectInfo(Peer(peer))| peer.ip().to_canonical());
-        Ok(Client(peer.map(|peer| {
-            client(peer, &parts.headers, &api.0.trusted_proxies)
-        })))
+        Client(peer.map(|peer| client(peer, headers, &api.0.trusted_proxies)))
     }
 }
 

@@ -273,18 +273,18 @@ impl Api {
         let now = self.0.clock.wall().as_second();
         let ends = granted.ends.map_or(i64::MAX, |ends| ends.as_second());
         Some(Claims {
-            iss: self.0.issuer.clone(),
-            aud: self.0.audience.clone(),
-            sub: self.0.authenticator.presented_id(session),
-            client_id: session.key.to_string(),
+            iss: self.0.issuer.as_str().into(),
+            aud: self.0.audience.as_str().into(),
+            sub: self.0.authenticator.presented_id(session).into(),
+            client_id: session.key.clone(),
             iat: now,
             exp: ends.min(now + i64::from(ttl)),
             jti: token::number().ok()?,
             scope: scopes.to_owned(),
             keyward: Named {
-                namespace: session.namespace.to_string(),
-                device: session.device_id.to_string(),
-                verifier: granted.verifier.clone(),
+                namespace: session.namespace.clone(),
+                device: session.device_id.clone(),
+                verifier: granted.verifier,
             },
         })
     }

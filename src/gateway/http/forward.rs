@@ -34,24 +34,26 @@ const CLASS: HeaderName = HeaderName::from_static("x-keyward-class");
 const ACTION: &str = "x-keyward-action";
 const TARGET: &str = "x-keyward-target";
 
-pub(super) async fn forward_auth(
-    State(api): State<Api>,
-    client: Client,
-    request: Request,
-) -> Response {
+pub(super) async fn forward_auth(State(api): State<Api>, request: Request) -> Response {
+    answer(&api, &request)
+}
+
+/// There is nothing to wait for.
+pub(super) fn answer(api: &Api, request: &Request) -> Response {
     let (headers, uri) = (request.headers(), request.uri());
     let Some(token) = bearer(headers) else {
         return refused();
     };
-    let (session, claims) = match api.bearer(token, client.0) {
+    let client = Client::of(api, headers, request.extensions());
+    let (session, read) = match api.bearer(token, client.0) {
         Decision::Allow(known) => known,
         Decision::Deny(_) => return refused(),
         Decision::Unavailable => return soon(nobody(StatusCode::TOO_MANY_REQUESTS)),
     };
     match question(headers, uri) {
-        Question::None => known(&session, &claims),
-        Question::About(act, target) => match api.may(&session, &claims, act, &target) {
-            Decision::Allow(()) => known(&session, &claims),
+        Question::None => known(&session, &read.claims),
+        Question::About(act, target) => match api.may(&session, &read.claims, act, &target) {
+            Decision::Allow(()) => known(&session, &read.claims),
             Decision::Deny(_) => nobody(StatusCode::FORBIDDEN),
             Decision::Unavailable => soon(nobody(StatusCode::TOO_MANY_REQUESTS)),
         },
@@ -184,8 +186,8 @@ pub(super) async fn introspect(
     // Where the device is nobody says here: a key that is limited to some addresses has no active
     // tokens.
     match api.bearer(&asked.token, None) {
-        Decision::Allow((_, claims)) => {
-            let mut answer = serde_json::to_value(&*claims).expect("JSON");
+        Decision::Allow((_, read)) => {
+            let mut answer = serde_json::to_value(&read.claims).expect("JSON");
             answer["active"] = json!(true);
             answer["token_type"] = json!("Bearer");
             json(StatusCode::OK, &answer)
@@ -229,7 +231,7 @@ pub(super) async fn authorize(
         return malformed("action must be sendState, sendCommand, getState or getCommand.");
     };
     let may = match api.bearer(&asked.token, asked.source) {
-        Decision::Allow((session, claims)) => api.may(&session, &claims, act, &asked.device_id),
+        Decision::Allow((session, read)) => api.may(&session, &read.claims, act, &asked.device_id),
         Decision::Deny(reason) => Decision::Deny(reason),
         Decision::Unavailable => Decision::Unavailable,
     };

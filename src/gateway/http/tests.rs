@@ -1,11 +1,13 @@
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::connect_info::MockConnectInfo;
+use axum::extract::ConnectInfo;
 use http::{Request, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use super::*;
 use crate::clock::ManualClock;
@@ -104,11 +106,16 @@ impl Gateway {
         }
     }
 
-    async fn ask(&self, router: Router, request: Request<Body>) -> Answer {
+    async fn ask<S>(&self, routes: S, mut request: Request<Body>) -> Answer
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
         let peer: SocketAddr = "192.0.2.1:1234".parse().expect("an address");
-        let router = router.layer(MockConnectInfo(crate::listener::Peer(peer)));
+        request
+            .extensions_mut()
+            .insert(ConnectInfo(crate::listener::Peer(peer)));
         let asked = (request.method().clone(), request.uri().path().to_owned());
-        let answer = router.oneshot(request).await.expect("it answers");
+        let answer = routes.oneshot(request).await.expect("it answers");
         let answer = Answer::of(answer).await;
         document::says(&asked.0, &asked.1, &answer);
         answer
@@ -139,7 +146,7 @@ impl Gateway {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).expect("a request");
-        self.ask(self.api.brokers(), request).await
+        self.ask(self.api.front_ends(), request).await
     }
 
     async fn introspect(&self, token: &str) -> Value {
@@ -391,6 +398,51 @@ async fn what_is_too_large_is_refused_as_each_endpoint_refuses() {
         let answer = gateway.ask(router, request.expect("a request")).await;
         assert_eq!((answer.status, &answer.json()), (413, body), "{path}");
     }
+}
+
+/// What goes past the router, and what does not.
+#[tokio::test]
+async fn front_ends_are_answered_as_the_router_would() {
+    let gateway = Gateway::new();
+    gateway.apply(json!({
+        "restrictions": { "deviceIds": ["pump-1"] },
+        "sources": { "filter": "AllowList", "cidrs": ["192.0.2.1/32"] },
+    }));
+    let good = format!("Bearer {}", gateway.token("pump-1").await);
+    let mut statuses = BTreeSet::new();
+    for path in [
+        "/forward-auth",
+        "/forward-auth?keyward_action=getState&keyward_target=pump-1",
+        "/forward-auth?keyward_action=getState&keyward_target=pump-2",
+        "/forward-auth/",
+        "/ext-authz/forward-auth",
+        "/introspect",
+        "/nowhere",
+    ] {
+        for authorization in [&*good, "Bearer x", ""] {
+            for method in ["GET", "POST"] {
+                let request = || {
+                    let request = Request::builder().method(method).uri(path);
+                    let request = request.header("authorization", authorization);
+                    request.body(Body::empty()).expect("a request")
+                };
+                let sooner = gateway.ask(gateway.api.front_ends(), request()).await;
+                let routed = gateway.ask(gateway.api.brokers(), request()).await;
+                // Which the connection adds.
+                let said = |mut answer: Answer| {
+                    answer.headers.remove("content-length");
+                    (answer.status, answer.headers, answer.body)
+                };
+                statuses.insert(sooner.status);
+                assert_eq!(
+                    said(sooner),
+                    said(routed),
+                    "{method} {path} {authorization}"
+                );
+            }
+        }
+    }
+    assert_eq!(statuses, BTreeSet::from([200, 400, 401, 403, 404, 405]));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ demo: ## Show what Keyward does, on a Kubernetes of its own; CLUSTER=current tak
 test: ## Run every test, on a Kubernetes of its own
 	@tests/run
 
-prove: ## Run the proofs that take long: all faults, kills, outages, larger models; or PROOFS="kills model"
+prove: ## Run the proofs that take long: all faults, kills, outages, larger models, fuzzers; or PROOFS="kills model"
 	@tests/run prove $(PROOFS)
 
 replay: ## Run one line of faults again, the one in KEYWARD_FAULTS

@@ -118,7 +118,7 @@ impl Api {
         self.router(brokers())
     }
 
-    /// The same, sooner.
+    /// The same, and `/forward-auth` sooner.
     pub fn front_ends(&self) -> FrontEnds {
         FrontEnds::before(self.brokers(), self.clone())
     }

@@ -90,7 +90,7 @@ impl Keyring {
     }
 
     /// What a token says that one of the published keys has signed, whether it is valid or not.
-    pub fn read(&self, token: &str) -> Option<Arc<Read>> {
+    pub(super) fn read(&self, token: &str) -> Option<Arc<Read>> {
         let known = self.0.tokens.get(token);
         known
             .filter(|known| self.publishes(&known.key))

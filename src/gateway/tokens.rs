@@ -15,7 +15,7 @@ use super::token::{Claims, SigningKey};
 const MOST: usize = 16384;
 
 /// A token with a good signature. Has no `Debug`: whoever has the token is the device.
-pub struct Read {
+pub(super) struct Read {
     token: Zeroizing<Box<str>>,
     /// Who has signed it.
     pub key: Arc<SigningKey>,

@@ -1,5 +1,5 @@
-//! Front ends ask about each request of a device: these questions go past the router, on which they would spend more
-//! time than on the answer.
+//! Front ends ask about each request of a device: what they ask at `/forward-auth` goes past the router, on which it would
+//! spend more time than on the answer. At `/ext-authz`, where any path may follow, it does not.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::{Api, forward};
 
-/// Answers as the routes do that it stands before, only sooner.
+/// Answers as the routes do that it stands before, and `/forward-auth` sooner.
 #[derive(Clone)]
 pub struct FrontEnds {
     api: Api,

@@ -193,6 +193,8 @@ async fn rotation_stalls(purpose: &str, reason: &str, tampered: impl AsyncFnOnce
     place.apply(pump().revision(2)).await;
     let told = place.stalled("pump", reason).await;
     assert!(told.message.contains("Secret pump"), "{}", told.message);
+    // Or the answer to what was just seen would come too late, by the clock that is moved now.
+    controller.is_at_rest().await;
     for _ in 0..3 {
         controller.later(MINUTES / 8);
         controller.is_at_rest().await;

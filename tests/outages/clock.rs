@@ -10,7 +10,6 @@ use keyward::api::AccessKey;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use super::fleet::{Fleet, PATIENCE};
 use super::support::cluster::{eventually, from_json};
@@ -167,10 +166,8 @@ async fn look_again(fleet: &Fleet, controller: &mut Process) {
         let annotated = json!({ "metadata": { "annotations": annotations } });
         change(fleet, &key.name_any(), annotated).await;
     }
-    while controller.metric(SETTLED).await < before + keys.len() as u64 {
-        assert!(controller.lives());
-        sleep(Duration::from_millis(20)).await;
-    }
+    let all_once_more = before + keys.len() as u64;
+    controller.counts_at_least(SETTLED, all_once_more).await;
 }
 
 async fn change(fleet: &Fleet, name: &str, change: Value) {

@@ -72,13 +72,12 @@ impl Scene {
         self.fleet.ask(16, 8).await;
         self.instance.kill("kube-apiserver").await;
         self.controller.resume();
-        while self.controller.metric("keyward_backoff_objects").await == 0 {
-            sleep(Duration::from_millis(20)).await;
-        }
+        let failing = "keyward_backoff_objects";
+        self.controller.counts_at_least(failing, 1).await;
         sleep(time).await;
         self.instance.servers("start", &["kube-apiserver"]).await;
         self.fleet.ask(4, 4).await;
         self.fleet.is_whole().await;
-        assert_eq!(self.controller.metric("keyward_backoff_objects").await, 0);
+        assert_eq!(self.controller.metric(failing).await, 0);
     }
 }

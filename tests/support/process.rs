@@ -323,6 +323,22 @@ impl Process {
         value.parse().expect("a count")
     }
 
+    /// Waits until it has counted as many, since what it does can be seen before it is counted.
+    pub async fn counts_at_least(&mut self, name: &str, many: u64) {
+        let begin = Instant::now();
+        while self.metric(name).await < many {
+            let late = begin.elapsed() > Duration::from_secs(120);
+            assert!(!late, "{name} has not come to {many}:\n{}", self.log_text());
+            sleep(BETWEEN_LOOKS).await;
+        }
+    }
+
+    /// The same, and no more than that.
+    pub async fn counts(&mut self, name: &str, many: u64) {
+        self.counts_at_least(name, many).await;
+        assert_eq!(self.metric(name).await, many, "{name}");
+    }
+
     /// How many requests it has sent to the API server, by the steps that they belong to.
     pub async fn requests(&mut self) -> u64 {
         let (_, text) = self.get("/metrics").await;

@@ -113,7 +113,7 @@ async fn a_foreign_secret_is_left_alone_whatever_it_looks_like() {
         );
     }
     for _ in 0..3 {
-        controller.later(MINUTES / 8);
+        controller.later(MINUTES / 8).await;
         controller.is_at_rest().await;
     }
     // One hash for each secret that was made. Bytes that match no check are not hashed.
@@ -134,7 +134,7 @@ async fn a_foreign_secret_is_left_alone_whatever_it_looks_like() {
     for (name, _) in IN_THE_WAY {
         place.delete_secret(name).await;
     }
-    controller.later(MINUTES);
+    controller.later(MINUTES).await;
     for (name, _) in IN_THE_WAY {
         fits(&place.ready(name).await, &place.delivered(name).await);
     }
@@ -187,7 +187,7 @@ async fn of_two_keys_that_name_one_secret_the_first_has_it() {
     place.stalled("second", "SecretExists").await;
     fits(&first, &place.delivered("shared").await);
     place.delete_secret("shared").await;
-    controller.later(MINUTES);
+    controller.later(MINUTES).await;
     let second = place.ready("second").await;
     fits(&second, &place.delivered("shared").await);
     assert_eq!(place.key("first").await.status, first.status);
@@ -204,7 +204,7 @@ async fn the_same_alarm_again_within_minutes_is_counted_in_its_event() {
     place.apply(key("pump")).await;
     place.stalled("pump", "SecretExists").await;
     place.delete_secret("pump").await;
-    controller.later(MINUTES);
+    controller.later(MINUTES).await;
     place.ready("pump").await;
     controller.is_at_rest().await;
 
@@ -215,8 +215,7 @@ async fn the_same_alarm_again_within_minutes_is_counted_in_its_event() {
     place.apply(key("pump").revision(2)).await;
     // The first issue took more than one try, so a request of it may still arrive for a grace.
     place.reconciling("pump", "AwaitingSweep").await;
-    controller.is_at_rest().await;
-    controller.later(GRACE);
+    controller.later(GRACE).await;
     place.stalled("pump", "SecretExists").await;
     let again = ("Warning".to_owned(), "SecretExists".to_owned(), 2);
     eventually("the Event counts twice", || async {
@@ -239,7 +238,7 @@ async fn a_namespace_that_is_not_served_is_told_which_file_to_apply() {
     served.ready("pump").await;
 
     place.namespace.serve().await;
-    controller.later(MINUTES);
+    controller.later(MINUTES).await;
     fits(&place.ready("pump").await, &place.delivered("pump").await);
     place.keeps_its_secrets(&[&controller]).await;
 }
@@ -256,7 +255,7 @@ async fn a_quota_is_waited_for_and_attempts_stay_bounded() {
     assert!(told.message.contains("ResourceQuota"), "{}", told.message);
     let mut most = 0;
     for _ in 0..12 {
-        controller.later(Duration::from_secs(61));
+        controller.later(Duration::from_secs(61)).await;
         controller.is_at_rest().await;
         let status = place.status("pump").await;
         assert!(!support::keys::holds(&status, "Stalled"));
@@ -266,7 +265,7 @@ async fn a_quota_is_waited_for_and_attempts_stay_bounded() {
 
     place.limit_secrets_to(9).await;
     eventually("the key is issued", || async {
-        controller.later(MINUTES);
+        controller.later(MINUTES).await;
         controller.is_at_rest().await;
         place.status("pump").await.revision == Some(1)
     })
@@ -310,7 +309,7 @@ async fn what_failed_is_not_tried_before_its_time_whatever_happens() {
     controller.is_at_rest().await;
     let before = controller.wire.sent();
     for _ in 0..20 {
-        controller.later(Duration::ZERO);
+        controller.later(Duration::ZERO).await;
         controller.is_at_rest().await;
     }
     assert_eq!(controller.wire.sent(), before);
@@ -336,7 +335,7 @@ async fn an_admission_policy_of_the_cluster_that_refuses_the_secret_is_told() {
     );
     policy.delete().await;
     eventually("the key is issued", || async {
-        controller.later(MINUTES);
+        controller.later(MINUTES).await;
         controller.is_at_rest().await;
         place.status("pump").await.revision == Some(1)
     })

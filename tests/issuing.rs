@@ -421,7 +421,7 @@ async fn crash(published: u32, at: &'static str, what: Happens) {
 
     let another = TestController::on_still_clock(&place).await;
     another.resync(1).await;
-    another.later(Duration::from_secs(2));
+    another.later(Duration::from_secs(2)).await;
     let key = place.ready("pump").await;
     let secret = place.delivered("pump").await;
     fits(&key, &secret);
@@ -432,7 +432,7 @@ async fn crash(published: u32, at: &'static str, what: Happens) {
     }
     // Nothing of the crash can still arrive once the grace is over; then the mark goes, and nothing else changes.
     another.resync(1).await;
-    another.later(GRACE);
+    another.later(GRACE).await;
     let settled = place.until("pump", "is settled", |_, status| status.unsettled.is_none());
     let settled = settled.await;
     fits(&settled, &secret);
@@ -466,7 +466,7 @@ async fn a_publish_whose_answer_is_lost_is_found_and_confirmed() {
         controller.metrics.backoff_objects.get() == 1
     })
     .await;
-    controller.later(Duration::from_secs(2));
+    controller.later(Duration::from_secs(2)).await;
     let key = place.ready("pump").await;
     let secret = place.delivered("pump").await;
     fits(&key, &secret);
@@ -483,7 +483,7 @@ async fn a_publish_whose_answer_is_lost_is_found_and_confirmed() {
 
     controller.resync(1).await;
     controller.wire.forget();
-    controller.later(GRACE);
+    controller.later(GRACE).await;
     place
         .until("pump", "is settled", |_, status| status.unsettled.is_none())
         .await;
@@ -511,7 +511,7 @@ async fn nothing_is_done_on_a_cache_that_is_older_than_the_own_writes() {
 
     // When that lasts, the key is read live.
     controller.wire.forget();
-    controller.later(Duration::from_secs(5));
+    controller.later(Duration::from_secs(5)).await;
     controller.is_at_rest().await;
     assert_eq!(controller.wire.sent(), ["get accesskeys"]);
     controller.wire.release_watches();
@@ -558,12 +558,11 @@ async fn a_secret_that_was_given_up_and_still_arrives_is_swept() {
     place.delivered("pump").await;
 
     controller.wire.forget();
-    controller.later(GRACE);
+    controller.later(GRACE).await;
     place.secret_is_gone("pump").await;
     assert_eq!(controller.wire.count("delete secrets"), 1);
     // The sweep is done once it finds nothing more.
-    controller.is_at_rest().await;
-    controller.later(Duration::from_secs(60));
+    controller.later(Duration::from_secs(60)).await;
     let swept = place
         .until("pump", "is settled", |_, status| status.unsettled.is_none())
         .await;

@@ -119,7 +119,7 @@ async fn a_restored_key_without_its_secret_counts_as_consumed() {
         .until("pump", "belongs to the new object", is_of)
         .await;
     assert_eq!(accepting(&key, &plaintext(&backup.secret)), [1]);
-    controller.later(GRACE);
+    controller.later(GRACE).await;
     controller.is_at_rest().await;
     assert_eq!(place.secret("pump").await, None);
     assert_eq!(controller.metrics.keys_issued.get(), 0);
@@ -158,10 +158,10 @@ async fn a_restored_key_without_status_waits_one_grace_and_is_then_another_key()
     let controller = TestController::on_still_clock(&place).await;
     place.apply(pump()).await;
     place.reconciling("pump", "AwaitingRestore").await;
-    controller.later(GRACE - Duration::from_secs(1));
+    controller.later(GRACE - Duration::from_secs(1)).await;
     controller.is_at_rest().await;
     assert_eq!(place.status("pump").await.key, None);
-    controller.later(Duration::from_secs(1));
+    controller.later(Duration::from_secs(1)).await;
     let key = place.ready("pump").await;
     fits(&key, &place.delivered("pump").await);
     assert_ne!(key.status.as_ref().unwrap().key.as_deref(), backup.public());
@@ -175,14 +175,14 @@ async fn a_status_that_comes_back_within_the_grace_is_kept() {
     let controller = TestController::on_still_clock(&place).await;
     place.apply(pump()).await;
     place.reconciling("pump", "AwaitingRestore").await;
-    controller.later(GRACE / 2);
+    controller.later(GRACE / 2).await;
     backup.restore_status(&place).await;
     let key = place
         .until("pump", "belongs to the new object", is_of)
         .await;
     assert_eq!(key.status.as_ref().unwrap().key.as_deref(), backup.public());
     assert_eq!(accepting(&key, &plaintext(&backup.secret)), [1]);
-    controller.later(GRACE);
+    controller.later(GRACE).await;
     controller.is_at_rest().await;
     let later = place.ready("pump").await;
     assert_eq!(later.status.unwrap().key.as_deref(), backup.public());
@@ -226,7 +226,7 @@ async fn a_status_that_lost_its_verifiers_asks_for_a_rotation() {
     place.stalled("pump", "SecretExists").await;
     assert_eq!(place.delivered("pump").await, before);
     place.delete_secret("pump").await;
-    controller.later(GRACE);
+    controller.later(GRACE).await;
     let rotated = place.issued("pump", 2).await;
     fits(&rotated, &place.delivered("pump").await);
     assert_eq!(place.status("pump").await.key, public);
@@ -240,7 +240,7 @@ async fn a_status_that_is_lost_altogether_makes_another_key_and_leaves_the_secre
     place.stalled("pump", "SecretExists").await;
     let before = place.delivered("pump").await;
     place.delete_secret("pump").await;
-    controller.later(GRACE);
+    controller.later(GRACE).await;
     let again = place.ready("pump").await;
     fits(&again, &place.delivered("pump").await);
     assert!(accepting(&again, &plaintext(&before)).is_empty());

@@ -72,7 +72,7 @@ async fn the_secret_is_replaced_in_place_and_the_old_one_retires_after_the_overl
     assert_eq!(controller.metrics.hashes.get(), 1 + 2);
 
     controller.wire.forget();
-    controller.later(HOUR + Duration::from_secs(1));
+    controller.later(HOUR + Duration::from_secs(1)).await;
     let retired = place.until("pump", "has one verifier", |_, status| {
         status.verifiers.len() == 1
     });
@@ -165,7 +165,7 @@ async fn a_revision_raised_during_the_first_issue_waits_until_that_is_settled() 
     place.until("pump", "is tried again", seen).await;
     controller.is_at_rest().await;
     place.namespace.serve().await;
-    controller.later(MINUTES);
+    controller.later(MINUTES).await;
     // No request of the first issue may arrive after the second began: so it waits a grace.
     place.reconciling("pump", "AwaitingSweep").await;
     let first = place.key("pump").await;
@@ -176,7 +176,7 @@ async fn a_revision_raised_during_the_first_issue_waits_until_that_is_settled() 
         (Some(1), Some(1))
     );
 
-    controller.later(GRACE);
+    controller.later(GRACE).await;
     let second = place.issued("pump", 2).await;
     fits(&second, &place.delivered("pump").await);
     assert_eq!(second.status.unwrap().unsettled, None);
@@ -196,7 +196,7 @@ async fn rotation_stalls(purpose: &str, reason: &str, tampered: impl AsyncFnOnce
     // Or the answer to what was just seen would come too late, by the clock that is moved now.
     controller.is_at_rest().await;
     for _ in 0..3 {
-        controller.later(MINUTES / 8);
+        controller.later(MINUTES / 8).await;
         controller.is_at_rest().await;
     }
     place.stalled("pump", reason).await;
@@ -205,7 +205,7 @@ async fn rotation_stalls(purpose: &str, reason: &str, tampered: impl AsyncFnOnce
     place.told_once_each("pump", &["Issued", reason]).await;
 
     place.delete_secret("pump").await;
-    controller.later(MINUTES);
+    controller.later(MINUTES).await;
     let rotated = place.issued("pump", 2).await;
     fits(&rotated, &place.delivered("pump").await);
     assert_eq!(place.status("pump").await.key, public);
@@ -343,7 +343,7 @@ async fn a_crash_in_a_rotation_is_recovered_with_one_new_secret() {
         drop(controller);
         let another = TestController::on_still_clock(&place).await;
         another.resync(1).await;
-        another.later(Duration::from_secs(2));
+        another.later(Duration::from_secs(2)).await;
         let rotated = place.issued("pump", 2).await;
         fits(&rotated, &place.delivered("pump").await);
         assert_eq!(revisions(&rotated), [1, 2], "{at}, {what:?}");
@@ -417,7 +417,7 @@ async fn a_rotation_that_was_refused_for_long_goes_on_once_the_cause_is_gone() {
     place.apply(refused.revision(2)).await;
     place.stalled("pump", "InvalidSpec").await;
     for _ in 0..12 {
-        controller.later(GRACE);
+        controller.later(GRACE).await;
         controller.is_at_rest().await;
     }
     place.apply(pump().revision(2)).await;

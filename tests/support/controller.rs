@@ -119,8 +119,10 @@ impl TestController {
         cluster::eventually("the resync ends", looked).await;
     }
 
-    /// Lets time pass, and has every AccessKey looked at.
-    pub fn later(&self, by: Duration) {
+    /// Lets time pass, once what goes on by the present time is over, and has every AccessKey
+    /// looked at. Else an answer that is still under way would be late by as much.
+    pub async fn later(&self, by: Duration) {
+        self.is_at_rest().await;
         let hand = self.hand.as_ref().expect("a clock that stands still");
         hand.advance(by);
         self.nudges

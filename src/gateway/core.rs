@@ -162,7 +162,7 @@ impl Core {
         let question = Question {
             hashed: Arc::clone(&hashed),
             secret,
-            fingerprint: memory.fingerprint,
+            fingerprint: *memory.fingerprint(),
             if_wrong,
         };
         if !self.hashing.answer(question).await? {

@@ -12,8 +12,9 @@ use crate::policy::{AcceptedVerifier, Hashed, Matches, Presented};
 
 /// What is remembered of secrets, in the course of one decision.
 pub(super) struct Memory<'a> {
+    key: &'a str,
     pub secret: &'a str,
-    pub fingerprint: Fingerprint,
+    fingerprint: Option<Fingerprint>,
     fingerprints: &'a Hmac<Sha256>,
     hashing: &'a Hashing,
     /// What was hashed meanwhile, and did not match.
@@ -35,14 +36,10 @@ impl<'a> Memory<'a> {
         hashing: &'a Hashing,
         presented: &Presented<'a>,
     ) -> Memory<'a> {
-        let fingerprint = fingerprints
-            .clone()
-            .chain_update(presented.key)
-            .chain_update(b"\0")
-            .chain_update(presented.secret);
         Memory {
+            key: presented.key,
             secret: presented.secret,
-            fingerprint: fingerprint.finalize().into_bytes().into(),
+            fingerprint: None,
             fingerprints,
             hashing,
             wrong: Vec::new(),
@@ -50,12 +47,26 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Secrets that were taken over may be wrong more than once.
-    fn if_wrong(&self, verifier: &AcceptedVerifier) -> Option<Fingerprint> {
-        let with_verifier = || {
+    /// Of key and secret.
+    pub fn fingerprint(&mut self) -> &Fingerprint {
+        self.fingerprint.get_or_insert_with(|| {
             let fingerprint = self.fingerprints.clone();
             fingerprint
-                .chain_update(self.fingerprint)
+                .chain_update(self.key)
+                .chain_update(b"\0")
+                .chain_update(self.secret)
+                .finalize()
+                .into_bytes()
+                .into()
+        })
+    }
+
+    /// Secrets that were taken over may be wrong more than once.
+    fn if_wrong(&mut self, verifier: &AcceptedVerifier) -> Option<Fingerprint> {
+        let mut with_verifier = || {
+            let fingerprint = self.fingerprints.clone();
+            fingerprint
+                .chain_update(self.fingerprint())
                 .chain_update(verifier.hashed.verifier.as_str())
                 .finalize()
         };
@@ -68,8 +79,9 @@ impl<'a> Memory<'a> {
 
 impl Matches for Memory<'_> {
     fn remembers(&mut self, verifier: &AcceptedVerifier) -> Option<bool> {
-        let matched = verifier.hashed.matched.get();
-        matched.map(|matched| matched.ct_eq(&self.fingerprint).into())
+        // Before the digest is made: what is far away comes meanwhile.
+        let matched = verifier.matched()?;
+        Some(matched.ct_eq(self.fingerprint()).into())
     }
 
     fn matches(&mut self, verifier: &AcceptedVerifier, _: &Secret) -> bool {

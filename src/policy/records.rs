@@ -191,6 +191,8 @@ pub struct AcceptedVerifier {
     pub check: Option<Check>,
     /// The instant from which it is no longer accepted. None: until it is retired.
     pub valid_until: Option<Timestamp>,
+    /// What [`Hashed::matched`] holds, where it is looked for: the hash itself is mostly far away.
+    matched: OnceLock<[u8; 32]>,
 }
 
 /// A verifier, and what is known about the secret that it accepts. Shared by all records with it, so
@@ -216,6 +218,15 @@ impl AcceptedVerifier {
             }),
             check: check.transpose().ok()?,
             valid_until: accepted.valid_until.as_ref().map(|time| time.0),
+            matched: OnceLock::new(),
+        })
+    }
+
+    /// The keyed digest of the secret that was found to match.
+    pub fn matched(&self) -> Option<&[u8; 32]> {
+        self.matched.get().or_else(|| {
+            let matched = self.hashed.matched.get()?;
+            Some(self.matched.get_or_init(|| *matched))
         })
     }
 

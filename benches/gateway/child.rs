@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::{misses, records, served};
+use super::{decision, misses, records, served};
 
 const VARIABLE: &str = "KEYWARD_BENCH_CHILD";
 
@@ -19,6 +19,7 @@ pub fn run(part: &str) {
     match words[0] {
         "gateway" => served::gateway(number(1), number(2), number(3)),
         "bare" => served::bare(),
+        "verify" => decision::verify(words[1], number(2)),
         "misses" => misses::queue(number(1)),
         "records" => records::fill(number(1)),
         "objects" => records::keep(number(1)),

@@ -1,21 +1,24 @@
 //! Listeners: plain or by TLS, until the process is to end.
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::ServiceExt;
 use axum::extract::Request;
-use axum::extract::connect_info::Connected;
+use axum::middleware::AddExtension;
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
+use axum::{Extension, Router};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
-use tower::Service;
+use tower::util::Either;
+use tower::{Layer, Service};
 use tracing::{debug, warn};
 
 use crate::shutdown::Shutdown;
@@ -33,6 +36,38 @@ const MOST_WAITING: usize = 64;
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+/// What answers, on all connections.
+pub trait Routes: Clone + Send + Sync + 'static {
+    /// What answers on one of them.
+    type OfOne: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static;
+
+    /// The same, which knows the other end.
+    fn of_one(&self, peer: Peer) -> Self::OfOne;
+}
+
+/// Handlers find the [`Peer`] among the extensions of the request.
+impl Routes for Router {
+    type OfOne = AddExtension<Router, Peer>;
+
+    fn of_one(&self, peer: Peer) -> Self::OfOne {
+        Extension(peer).layer(self.clone())
+    }
+}
+
+impl<A: Routes, B: Routes> Routes for Either<A, B> {
+    type OfOne = Either<A::OfOne, B::OfOne>;
+
+    fn of_one(&self, peer: Peer) -> Self::OfOne {
+        match self {
+            Either::Left(one) => Either::Left(one.of_one(peer)),
+            Either::Right(other) => Either::Right(other.of_one(peer)),
+        }
+    }
+}
 
 /// Opens a listener; port 0 takes a free one. `flag` is what a person would have to change. Gives the
 /// address in use, too.
@@ -63,12 +98,13 @@ pub struct BindError {
 }
 
 /// Serves until `shutdown` resolves and what is under way then has ended, or its time is over.
-pub async fn serve<S>(listener: TcpListener, tls: Option<Tls>, routes: S, shutdown: Shutdown)
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    let routes = ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(routes);
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    routes: impl Routes,
+    shutdown: Shutdown,
+) {
+    let routes = Connections(routes);
     let end = shutdown.wait();
     let served = async {
         match tls {
@@ -90,6 +126,23 @@ where
     tokio::select! {
         served = served => served.unwrap_or_else(|error| warn!("a listener failed: {error}")),
         () = cut_off => warn!("some requests had not ended {DRAIN:?} after the end, and were cut off"),
+    }
+}
+
+/// Makes what answers on each connection.
+struct Connections<R>(R);
+
+impl<R: Routes, L: Listener<Addr = SocketAddr>> Service<IncomingStream<'_, L>> for Connections<R> {
+    type Response = R::OfOne;
+    type Error = Infallible;
+    type Future = Ready<Result<R::OfOne, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, stream: IncomingStream<'_, L>) -> Self::Future {
+        ready(Ok(self.0.of_one(Peer(*stream.remote_addr()))))
     }
 }
 
@@ -166,17 +219,5 @@ impl Listener for SecureListener {
             Ok(address) => Ok(*address),
             Err(error) => Err(error.kind().into()),
         }
-    }
-}
-
-impl Connected<IncomingStream<'_, Plain>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Plain>) -> Peer {
-        Peer(*stream.remote_addr())
-    }
-}
-
-impl Connected<IncomingStream<'_, SecureListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, SecureListener>) -> Peer {
-        Peer(*stream.remote_addr())
     }
 }

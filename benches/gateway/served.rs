@@ -131,18 +131,14 @@ pub fn gateway(keys: usize, tokens: usize, taken_over: usize) {
         let (devices, devices_at) = listen().await;
         let (brokers, brokers_at) = listen().await;
         // Any of them, wherever they lie.
+        let routes = api.devices();
         for issued in fleet.iter().step_by((keys / tokens).max(1)).take(tokens) {
-            say(issued, &token(&api, issued).await);
+            say(issued, &token(&routes, issued).await);
         }
         others.iter().for_each(|other| say(other, "-"));
         tell(&format!("{devices_at}\n{brokers_at}"));
         let (_never, shutdown) = Shutdown::manual();
-        tokio::spawn(listener::serve(
-            devices,
-            None,
-            api.devices(),
-            shutdown.clone(),
-        ));
+        tokio::spawn(listener::serve(devices, None, routes, shutdown.clone()));
         tokio::spawn(listener::serve(brokers, None, api.front_ends(), shutdown));
         tokio::task::spawn_blocking(until_the_end).await.ok();
     });
@@ -160,12 +156,12 @@ pub fn api(plant: &Plant) -> Api {
     })
 }
 
-async fn token(api: &Api, issued: &Issued) -> String {
+async fn token(routes: &Router, issued: &Issued) -> String {
     let request = String::from_utf8(auth_device(issued, &issued.secret)).expect("text");
     let (_, body) = request.split_once("\r\n\r\n").expect("a body");
     let request = HttpRequest::post("/auth/device").body(Body::from(body.to_owned()));
-    let answer = api
-        .devices()
+    let answer = routes
+        .clone()
         .oneshot(request.expect("a request"))
         .await
         .expect("an answer");

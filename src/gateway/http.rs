@@ -34,9 +34,9 @@ pub use front_ends::FrontEnds;
 const LARGEST_BODY: usize = 16 * 1024;
 
 /// What is asked for, and by which methods.
-type Routes = Vec<(&'static str, MethodRouter<Api>)>;
+type Paths = Vec<(&'static str, MethodRouter<Api>)>;
 
-fn devices() -> Routes {
+fn devices() -> Paths {
     vec![
         ("/auth/device", post(device::auth_device)),
         ("/oauth/token", post(device::oauth_token)),
@@ -49,7 +49,7 @@ fn devices() -> Routes {
     ]
 }
 
-fn brokers() -> Routes {
+fn brokers() -> Paths {
     vec![
         ("/introspect", post(forward::introspect)),
         ("/forward-auth", any(forward::forward_auth)),
@@ -123,9 +123,9 @@ impl Api {
         FrontEnds::before(self.brokers(), self.clone())
     }
 
-    fn router(&self, routes: Routes) -> Router {
-        let routes = routes.into_iter();
-        routes
+    fn router(&self, paths: Paths) -> Router {
+        let paths = paths.into_iter();
+        paths
             .fold(Router::new(), |router, (path, methods)| {
                 router.route(path, methods)
             })

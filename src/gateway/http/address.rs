@@ -3,14 +3,16 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use http::request::Parts;
-use http::{Extensions, HeaderMap};
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use super::Api;
 use crate::listener::Peer;
 use crate::sources::contain;
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The client's address; none if it is not known.
 pub(super) struct Client(pub Option<IpAddr>);
@@ -19,15 +21,15 @@ impl FromRequestParts<Api> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Client, Infallible> {
-        Ok(Client::of(api, &parts.headers, &parts.extensions))
+        let peer = parts.extensions.get().copied();
+        Ok(Client::of(api, &parts.headers, peer))
     }
 }
 
 impl Client {
-    /// Of a request with these.
-    pub fn of(api: &Api, headers: &HeaderMap, extensions: &Extensions) -> Client {
-        let peer = extensions.get::<ConnectInfo<Peer>>();
-        let peer = peer.map(|ConnectInfo(Peer(peer))| peer.ip().to_canonical());
+    /// Of a request with these headers, on a connection with this other end.
+    pub fn of(api: &Api, headers: &HeaderMap, peer: Option<Peer>) -> Client {
+        let peer = peer.map(|Peer(peer)| peer.ip().to_canonical());
         Client(peer.map(|peer| client(peer, headers, &api.0.trusted_proxies)))
     }
 }
@@ -36,7 +38,7 @@ impl Client {
 /// stands before the last address that is no trusted proxy's is only claimed.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer;
-    let forwarded = headers.get_all("x-forwarded-for");
+    let forwarded = headers.get_all(&FORWARDED_FOR);
     let forwarded: Vec<&str> = forwarded
         .iter()
         .flat_map(|value| value.to_str().unwrap_or("?").split(','))

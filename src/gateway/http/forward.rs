@@ -23,6 +23,7 @@ use super::scopes::Act;
 use super::{Api, given};
 use crate::api::DeviceClass;
 use crate::gateway::token::Claims;
+use crate::listener::Peer;
 use crate::policy::{Decision, Session};
 
 const DEVICE: HeaderName = HeaderName::from_static("x-keyward-device");
@@ -31,20 +32,20 @@ const NAMESPACE: HeaderName = HeaderName::from_static("x-keyward-namespace");
 const CLASS: HeaderName = HeaderName::from_static("x-keyward-class");
 
 /// What the device wants to do, and to which device.
-const ACTION: &str = "x-keyward-action";
-const TARGET: &str = "x-keyward-target";
+static ACTION: HeaderName = HeaderName::from_static("x-keyward-action");
+static TARGET: HeaderName = HeaderName::from_static("x-keyward-target");
 
 pub(super) async fn forward_auth(State(api): State<Api>, request: Request) -> Response {
-    answer(&api, &request)
+    answer(&api, &request, request.extensions().get().copied())
 }
 
 /// There is nothing to wait for.
-pub(super) fn answer(api: &Api, request: &Request) -> Response {
+pub(super) fn answer(api: &Api, request: &Request, peer: Option<Peer>) -> Response {
     let (headers, uri) = (request.headers(), request.uri());
     let Some(token) = bearer(headers) else {
         return refused();
     };
-    let client = Client::of(api, headers, request.extensions());
+    let client = Client::of(api, headers, peer);
     let (session, read) = match api.bearer(token, client.0) {
         Decision::Allow(known) => known,
         Decision::Deny(_) => return refused(),
@@ -82,13 +83,13 @@ enum Question {
 
 fn question(headers: &HeaderMap, uri: &Uri) -> Question {
     let (mut actions, mut targets) = (BTreeSet::new(), BTreeSet::new());
-    let said = |name: &str| -> Vec<String> {
+    let said = |name: &HeaderName| -> Vec<String> {
         let values = headers.get_all(name).iter();
         let values = values.map(|value| value.to_str().unwrap_or("?").to_owned());
         values.filter(|value| !value.is_empty()).collect()
     };
-    actions.extend(said(ACTION));
-    targets.extend(said(TARGET));
+    actions.extend(said(&ACTION));
+    targets.extend(said(&TARGET));
     let query = uri.query().unwrap_or_default();
     let Ok(pairs) = serde_urlencoded::from_str::<Vec<(String, String)>>(query) else {
         return Question::Confused;
@@ -133,15 +134,15 @@ impl Api {
 
 fn known(session: &Session, claims: &Claims) -> Response {
     let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
-    let class = match session.class {
+    let class = HeaderValue::from_static(match session.class {
         DeviceClass::Gateway => "Gateway",
         _ => "Standalone",
-    };
+    });
     let headers = [
         (DEVICE, value(&claims.sub)),
         (KEY, value(&session.key)),
         (NAMESPACE, value(&session.namespace)),
-        (CLASS, value(class)),
+        (CLASS, class),
     ];
     (StatusCode::OK, headers).into_response()
 }

@@ -13,17 +13,35 @@ use futures::future::Either;
 use tower::Service;
 
 use super::{Api, forward};
+use crate::listener::{Peer, Routes};
 
 /// Answers as the routes do that it stands before, and `/forward-auth` sooner.
 #[derive(Clone)]
 pub struct FrontEnds {
     api: Api,
     routes: Router,
+    /// Not yet, where no connection is served.
+    peer: Option<Peer>,
 }
 
 impl FrontEnds {
     pub(super) fn before(routes: Router, api: Api) -> FrontEnds {
-        FrontEnds { api, routes }
+        FrontEnds {
+            api,
+            routes,
+            peer: None,
+        }
+    }
+}
+
+impl Routes for FrontEnds {
+    type OfOne = FrontEnds;
+
+    fn of_one(&self, peer: Peer) -> FrontEnds {
+        FrontEnds {
+            peer: Some(peer),
+            ..self.clone()
+        }
     }
 }
 
@@ -37,10 +55,15 @@ impl Service<Request> for FrontEnds {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        match request.uri().path() {
-            "/forward-auth" => Either::Left(ready(Ok(forward::answer(&self.api, &request)))),
-            _ => Either::Right(self.routes.call(request)),
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let peer = self.peer.or_else(|| request.extensions().get().copied());
+        if request.uri().path() == "/forward-auth" {
+            let answer = forward::answer(&self.api, &request, peer);
+            return Either::Left(ready(Ok(answer)));
         }
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        Either::Right(self.routes.call(request))
     }
 }

@@ -3,7 +3,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::ConnectInfo;
 use http::{Request, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -114,9 +113,7 @@ impl Gateway {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let peer: SocketAddr = "192.0.2.1:1234".parse().expect("an address");
-        request
-            .extensions_mut()
-            .insert(ConnectInfo(crate::listener::Peer(peer)));
+        request.extensions_mut().insert(crate::listener::Peer(peer));
         let asked = (request.method().clone(), request.uri().path().to_owned());
         let answer = routes.oneshot(request).await.expect("it answers");
         let answer = Answer::of(answer).await;

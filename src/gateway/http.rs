@@ -9,12 +9,14 @@ mod answers;
 mod device;
 mod forward;
 mod front_ends;
+mod refusals;
 mod scopes;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
 use ipnet::IpNet;
@@ -111,6 +113,7 @@ impl Api {
     /// What devices ask for.
     pub fn devices(&self) -> Router {
         self.router(devices())
+            .layer(map_response(refusals::held_back))
     }
 
     /// What is asked by those who accept connections from devices.

@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Rounds of each comparison.
-pub const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 9;
 
 /// One goal, and what was measured.
 pub struct Row {

@@ -77,11 +77,20 @@ impl<'a> Memory<'a> {
     }
 }
 
+/// In constant time, in few steps: byte by byte it would take a sixth as long as the digest does.
+fn are_equal(one: &Fingerprint, other: &Fingerprint) -> bool {
+    let words = |all: &Fingerprint| -> [u64; 4] {
+        let (words, _) = all.as_chunks();
+        std::array::from_fn(|word| u64::from_ne_bytes(words[word]))
+    };
+    words(one).ct_eq(&words(other)).into()
+}
+
 impl Matches for Memory<'_> {
     fn remembers(&mut self, verifier: &AcceptedVerifier) -> Option<bool> {
         // Before the digest is made: what is far away comes meanwhile.
         let matched = verifier.matched()?;
-        Some(matched.ct_eq(self.fingerprint()).into())
+        Some(are_equal(matched, self.fingerprint()))
     }
 
     fn matches(&mut self, verifier: &AcceptedVerifier, _: &Secret) -> bool {
@@ -97,5 +106,21 @@ impl Matches for Memory<'_> {
             });
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_equal_if_every_bit_is() {
+        let one: Fingerprint = std::array::from_fn(|byte| byte as u8);
+        assert!(are_equal(&one, &one.clone()));
+        for bit in 0..256 {
+            let mut other = one;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!are_equal(&one, &other), "bit {bit}");
+        }
     }
 }

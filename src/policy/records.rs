@@ -222,7 +222,7 @@ impl AcceptedVerifier {
         })
     }
 
-    /// The keyed digest of the secret that was found to match.
+    /// The keyed digest of the secret that was found to match, by whichever record of the same hash; none until one was.
     pub fn matched(&self) -> Option<&[u8; 32]> {
         self.matched.get().or_else(|| {
             let matched = self.hashed.matched.get()?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use jiff::Timestamp;
 
+use super::slab::{Place, Slab};
 use crate::devices::Claim;
 use crate::text::Text;
 
@@ -15,15 +16,16 @@ pub(super) trait Claims {
     fn id(&self) -> &Text;
 }
 
-/// One object, and what counts of it.
+/// One object, and what counts of it. What a decision reads lies together, and comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Claimant<R> {
     pub namespace: Arc<str>,
+    pub record: R,
     pub name: Box<str>,
     /// When the object was made: of two claims the older stands.
     pub created: Timestamp,
     pub version: u64,
-    pub record: R,
 }
 
 impl<R: Claims> Claimant<R> {
@@ -36,13 +38,13 @@ impl<R: Claims> Claimant<R> {
     }
 }
 
-/// Objects by name, and those whose claims stand by ID. Both tables hold nothing but pointers, since
+/// Objects by name, and those whose claims stand by ID. Both tables hold nothing but places, since
 /// there may be very many.
 #[derive(Debug)]
 pub(super) struct Register<R> {
-    hasher: RandomState,
-    by_name: HashTable<Arc<Claimant<R>>>,
-    by_id: HashTable<Arc<Claimant<R>>>,
+    objects: Objects<R>,
+    by_name: HashTable<Place>,
+    by_id: HashTable<Place>,
     /// How many objects have a claim that does not stand.
     beaten: usize,
 }
@@ -50,7 +52,10 @@ pub(super) struct Register<R> {
 impl<R> Default for Register<R> {
     fn default() -> Self {
         Register {
-            hasher: RandomState::new(),
+            objects: Objects {
+                hasher: RandomState::new(),
+                at: Slab::default(),
+            },
             by_name: HashTable::new(),
             by_id: HashTable::new(),
             beaten: 0,
@@ -64,11 +69,11 @@ impl<R: Claims> Register<R> {
         if self.by_id.is_empty() {
             return None;
         }
-        let hash = self.hasher.hash_one((namespace, id));
-        let found = self
-            .by_id
-            .find(hash, |claimant| has(claimant, namespace, id));
-        found.map(|claimant| &claimant.record)
+        let objects = &self.objects;
+        let hash = objects.hasher.hash_one((namespace, id));
+        let has_id = |place: &Place| objects.has_id(*place, namespace, id);
+        let place = self.by_id.find(hash, has_id)?;
+        Some(&objects.at[*place].record)
     }
 
     /// The record of the object with this name, whether its claim stands or not.
@@ -77,10 +82,12 @@ impl<R: Claims> Register<R> {
         known.map(|claimant| &claimant.record)
     }
 
-    fn claimant(&self, namespace: &str, name: &str) -> Option<&Arc<Claimant<R>>> {
-        let hash = self.hasher.hash_one((namespace, name));
-        self.by_name
-            .find(hash, |claimant| is(claimant, namespace, name))
+    fn claimant(&self, namespace: &str, name: &str) -> Option<&Claimant<R>> {
+        let objects = &self.objects;
+        let hash = objects.hasher.hash_one((namespace, name));
+        let is_named = |place: &Place| objects.is_named(*place, namespace, name);
+        let place = self.by_name.find(hash, is_named)?;
+        Some(&objects.at[*place])
     }
 
     /// Whether a later version of the object with this name is known.
@@ -97,101 +104,119 @@ impl<R: Claims> Register<R> {
     /// Sets what is known about an object.
     pub fn insert(&mut self, claimant: Claimant<R>) {
         self.remove(&claimant.namespace, &claimant.name);
-        let claimant = Arc::new(claimant);
-        let hasher = &self.hasher;
-        let name_hash =
-            |claimant: &Arc<Claimant<R>>| hasher.hash_one((&*claimant.namespace, &*claimant.name));
+        let place = self.objects.at.insert(claimant);
+        let name_hash = |place: &Place| self.objects.name_hash(*place);
         self.by_name
-            .insert_unique(name_hash(&claimant), Arc::clone(&claimant), name_hash);
-        self.stand(claimant);
+            .insert_unique(name_hash(&place), place, name_hash);
+        self.stand(place);
     }
 
     /// Forgets an object. Was it known?
     pub fn remove(&mut self, namespace: &str, name: &str) -> bool {
-        let hash = self.hasher.hash_one((namespace, name));
-        let found = self
-            .by_name
-            .find_entry(hash, |claimant| is(claimant, namespace, name));
-        let Ok(entry) = found else {
+        let objects = &self.objects;
+        let hash = objects.hasher.hash_one((namespace, name));
+        let is_named = |place: &Place| objects.is_named(*place, namespace, name);
+        let Ok(entry) = self.by_name.find_entry(hash, is_named) else {
             return false;
         };
-        let (gone, _) = entry.remove();
-        self.fall(&gone);
+        let (place, _) = entry.remove();
+        self.fall(place);
         true
     }
 
-    /// Forgets what this does not hold of.
-    pub fn retain(&mut self, keep: impl Fn(&Claimant<R>) -> bool) -> Vec<Arc<Claimant<R>>> {
-        let gone: Vec<_> = self
+    /// Forgets what this does not hold of; how many?
+    pub fn retain(&mut self, keep: impl Fn(&Claimant<R>) -> bool) -> usize {
+        let objects = &self.objects;
+        let gone = self
             .by_name
-            .extract_if(|claimant| !keep(claimant))
-            .collect();
-        for gone in &gone {
-            self.fall(gone);
+            .extract_if(|place| !keep(&objects.at[*place]))
+            .collect::<Vec<_>>();
+        for place in &gone {
+            self.fall(*place);
         }
-        gone
+        gone.len()
     }
 
     /// The claim stands, unless another does.
-    fn stand(&mut self, claimant: Arc<Claimant<R>>) {
-        let hasher = &self.hasher;
-        let id_hash = |claimant: &Arc<Claimant<R>>| {
-            hasher.hash_one((&*claimant.namespace, claimant.record.id().as_str()))
-        };
+    fn stand(&mut self, place: Place) {
+        let objects = &self.objects;
+        let claimant = &objects.at[place];
         let is_rival =
-            |other: &Arc<Claimant<R>>| has(other, &claimant.namespace, claimant.record.id());
-        match self.by_id.find_mut(id_hash(&claimant), is_rival) {
+            |other: &Place| objects.has_id(*other, &claimant.namespace, claimant.record.id());
+        match self.by_id.find_mut(objects.id_hash(place), is_rival) {
             Some(rival) => {
                 self.beaten += 1;
-                if claimant.claim().beats(&rival.claim()) {
-                    *rival = claimant;
+                if claimant.claim().beats(&objects.at[*rival].claim()) {
+                    *rival = place;
                 }
             }
             None => {
-                let hash = id_hash(&claimant);
-                self.by_id.insert_unique(hash, claimant, id_hash);
+                let id_hash = |place: &Place| objects.id_hash(*place);
+                self.by_id.insert_unique(id_hash(&place), place, id_hash);
             }
         }
     }
 
     /// The claim of an object that is gone stands no more, and that of another may.
-    fn fall(&mut self, gone: &Arc<Claimant<R>>) {
-        let id = gone.record.id();
-        let hash = self.hasher.hash_one((&*gone.namespace, id.as_str()));
-        let stood = self
-            .by_id
-            .find_entry(hash, |other| Arc::ptr_eq(other, gone));
-        match stood {
+    fn fall(&mut self, place: Place) {
+        let hash = self.objects.id_hash(place);
+        let gone = self.objects.at.remove(place);
+        match self.by_id.find_entry(hash, |other| *other == place) {
             Ok(entry) => _ = entry.remove(),
             Err(_) => self.beaten -= 1,
         }
+        let id = gone.record.id();
         if self.beaten == 0 || self.get(&gone.namespace, id).is_some() {
             return;
         }
+        let objects = &self.objects;
         let rivals = self
             .by_name
             .iter()
-            .filter(|other| has(other, &gone.namespace, id));
+            .filter(|other| objects.has_id(**other, &gone.namespace, id));
         let next = rivals.reduce(|one, other| {
-            if other.claim().beats(&one.claim()) {
+            if objects.at[*other].claim().beats(&objects.at[*one].claim()) {
                 other
             } else {
                 one
             }
         });
-        if let Some(next) = next.cloned() {
+        if let Some(next) = next.copied() {
             self.beaten -= 1;
             self.stand(next);
         }
     }
 }
 
-fn has<R: Claims>(claimant: &Claimant<R>, namespace: &str, id: &str) -> bool {
-    *claimant.record.id() == *id && *claimant.namespace == *namespace
+/// What tables of places are asked with.
+#[derive(Debug)]
+struct Objects<R> {
+    hasher: RandomState,
+    at: Slab<Claimant<R>>,
 }
 
-fn is<R>(claimant: &Claimant<R>, namespace: &str, name: &str) -> bool {
-    *claimant.name == *name && *claimant.namespace == *namespace
+impl<R: Claims> Objects<R> {
+    fn has_id(&self, place: Place, namespace: &str, id: &str) -> bool {
+        let claimant = &self.at[place];
+        *claimant.record.id() == *id && *claimant.namespace == *namespace
+    }
+
+    fn is_named(&self, place: Place, namespace: &str, name: &str) -> bool {
+        let claimant = &self.at[place];
+        *claimant.name == *name && *claimant.namespace == *namespace
+    }
+
+    fn id_hash(&self, place: Place) -> u64 {
+        let claimant = &self.at[place];
+        let id = claimant.record.id().as_str();
+        self.hasher.hash_one((&*claimant.namespace, id))
+    }
+
+    fn name_hash(&self, place: Place) -> u64 {
+        let claimant = &self.at[place];
+        self.hasher
+            .hash_one((&*claimant.namespace, &*claimant.name))
+    }
 }
 
 #[cfg(test)]
@@ -266,16 +291,17 @@ mod tests {
                         let gone = register.retain(|claimant| kept(&claimant.namespace, &claimant.name));
                         let before = expected.len();
                         expected.retain(|(of, name), _| kept(of, name));
-                        prop_assert_eq!(gone.len(), before - expected.len());
+                        prop_assert_eq!(gone, before - expected.len());
                     }
                 }
                 for namespace in ["n", "p"] {
                     for id in ["x", "y", "z"] {
                         let claims = expected.iter().filter(|((of, _), (_, own))| of == namespace && own == id);
                         let oldest = claims.min_by_key(|((_, name), (created, _))| (*created, name.clone()));
-                        let stands = register.by_id.iter().find(|claimant| has(claimant, namespace, id));
+                        let objects = &register.objects;
+                        let stands = register.by_id.iter().find(|place| objects.has_id(**place, namespace, id));
                         prop_assert_eq!(
-                            stands.map(|claimant| claimant.name.to_string()),
+                            stands.map(|place| objects.at[*place].name.to_string()),
                             oldest.map(|((_, name), _)| name.clone())
                         );
                         prop_assert_eq!(register.get(namespace, id).is_some(), oldest.is_some());

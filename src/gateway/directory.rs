@@ -109,14 +109,12 @@ impl Directory {
     pub fn retain_keys(&mut self, exists: impl Fn(&str, &str) -> bool) -> usize {
         self.keys
             .retain(|object| exists(&object.namespace, &object.name))
-            .len()
     }
 
     /// Forgets the Devices for which this does not hold, by namespace and name; how many?
     pub fn retain_devices(&mut self, exists: impl Fn(&str, &str) -> bool) -> usize {
         self.devices
             .retain(|object| exists(&object.namespace, &object.name))
-            .len()
     }
 
     fn claimant<R>(&mut self, object: Object<'_>, record: R) -> Claimant<R> {

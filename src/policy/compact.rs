@@ -59,6 +59,10 @@ impl Ids {
 
     /// Whether this is one of them.
     pub fn hold(&self, id: &str) -> bool {
+        // Mostly there is one.
+        if self.0 == *id {
+            return is_device_id(id);
+        }
         let mut rest = self.0.as_str();
         while !rest.is_empty() {
             let middle = rest.len() / 2;

@@ -20,14 +20,15 @@ use crate::text::Text;
 use crate::topics::{Grants, UnreadableFilter};
 use crate::verifier::{Thumbprint, Verifier};
 
-/// What counts of an AccessKey.
+/// What counts of an AccessKey. What a decision reads lies together.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct KeyRecord {
     key: Text,
+    rare: Option<Box<Rare>>,
     pub(super) state: KeyState,
     pub(super) scope: Scope,
     pub(super) verifiers: Few<AcceptedVerifier>,
-    rare: Option<Box<Rare>>,
 }
 
 /// What most keys have nothing of.
@@ -178,21 +179,22 @@ impl Validity {
     }
 }
 
-/// A verifier that a secret may match.
+/// A verifier that a secret may match. What a decision reads lies together, and comes first.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct AcceptedVerifier {
+    /// What [`Hashed::matched`] holds, where it is looked for: the hash itself is mostly far away.
+    matched: OnceLock<[u8; 32]>,
     /// Which issue of the key it came from.
     pub revision: i32,
+    /// The instant from which it is no longer accepted. None: until it is retired.
+    pub valid_until: Option<Timestamp>,
     /// The hash.
     pub hashed: Arc<Hashed>,
     /// Names the hash.
     pub thumbprint: Thumbprint,
     /// What the secret's check must be. None for a secret that was not generated.
     pub check: Option<Check>,
-    /// The instant from which it is no longer accepted. None: until it is retired.
-    pub valid_until: Option<Timestamp>,
-    /// What [`Hashed::matched`] holds, where it is looked for: the hash itself is mostly far away.
-    matched: OnceLock<[u8; 32]>,
 }
 
 /// A verifier, and what is known about the secret that it accepts. Shared by all records with it, so

@@ -26,7 +26,6 @@
 //! What cannot be read denies: [`KeyRecord::of`] refuses whatever the API server would have
 //! refused, and without a record a key is unknown.
 
-use std::cell::LazyCell;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -99,40 +98,52 @@ pub fn decide_from_memory(
     now: Timestamp,
     matches: &mut impl Matches,
 ) -> Decision {
-    let remembered = known.key.and_then(|key| key.remembered(now, matches));
-    // A secret that is remembered to match is well formed.
-    let is_well_formed = match remembered {
-        Some(_) => is_device_id(presented.device_id),
-        None => presented.is_well_formed(known.key),
-    };
-    if !is_well_formed {
+    if !presented.is_well_formed(known.key) {
         return Decision::Deny(Reason::Malformed);
     }
     let record = match admitting(known, presented.device_id, presented.source, now) {
         Ok(record) => record,
         Err(reason) => return Decision::Deny(reason),
     };
-    // A copy, which has to be wiped, is made only if the secret is not one that is remembered.
-    let secret = LazyCell::new(|| Secret::foreign(presented.secret).ok());
-    let accepted = remembered.or_else(|| accepted(record, &secret, now, matches));
-    if let Some(verifier) = accepted {
-        let class = known.device.map(DeviceRecord::class).unwrap_or_default();
-        return Decision::Allow(Session {
-            namespace: presented.namespace.into(),
-            key: record.key().clone(),
-            device_id: presented.device_id.into(),
-            class,
-            revision: Some(verifier.revision),
-            source: presented.source,
-        });
+    let Ok(secret) = Secret::foreign(presented.secret) else {
+        return Decision::Deny(Reason::BadSecret);
+    };
+    match accepted(record, &secret, now, matches) {
+        Some(verifier) => Decision::Allow(session(known, presented, record, verifier)),
+        None if record.is_under_way(&secret) => Decision::Unavailable,
+        None => Decision::Deny(Reason::BadSecret),
     }
-    if secret
-        .as_ref()
-        .is_some_and(|secret| record.is_under_way(secret))
-    {
-        return Decision::Unavailable;
+}
+
+/// The session that [`decide`] would allow, if somebody remembers that the secret matches. What is told of the device
+/// without its secret is asked first: it lies far away, and comes while whoever remembers makes a digest.
+pub fn recognise(
+    known: Known<'_>,
+    presented: &Presented<'_>,
+    now: Timestamp,
+    mut remembers: impl FnMut(&AcceptedVerifier) -> bool,
+) -> Option<Session> {
+    // A secret that matches is well formed.
+    let record = admitting(known, presented.device_id, presented.source, now).ok()?;
+    let mut valid = record.verifiers.iter();
+    let verifier = valid.find(|verifier| verifier.is_valid(now) && remembers(verifier))?;
+    is_device_id(presented.device_id).then(|| session(known, presented, record, verifier))
+}
+
+fn session(
+    known: Known<'_>,
+    presented: &Presented<'_>,
+    record: &KeyRecord,
+    verifier: &AcceptedVerifier,
+) -> Session {
+    Session {
+        namespace: presented.namespace.into(),
+        key: record.key().clone(),
+        device_id: presented.device_id.into(),
+        class: known.device.map(DeviceRecord::class).unwrap_or_default(),
+        revision: Some(verifier.revision),
+        source: presented.source,
     }
-    Decision::Deny(Reason::BadSecret)
 }
 
 /// Decides whether a session that was admitted once would be admitted now, its secret being what it
@@ -376,18 +387,10 @@ fn admitting<'a>(
     Err(refused)
 }
 
-impl KeyRecord {
-    /// The verifier, of those that are accepted now, that the secret is remembered to match.
-    fn remembered(&self, now: Timestamp, matches: &mut impl Matches) -> Option<&AcceptedVerifier> {
-        let mut verifiers = self.verifiers.iter();
-        verifiers.find(|own| own.is_valid(now) && matches.remembers(own) == Some(true))
-    }
-}
-
 /// The verifier that the secret matches, of those that are accepted now.
 fn accepted<'a>(
     record: &'a KeyRecord,
-    secret: &LazyCell<Option<Secret>, impl FnOnce() -> Option<Secret>>,
+    secret: &Secret,
     now: Timestamp,
     matches: &mut impl Matches,
 ) -> Option<&'a AcceptedVerifier> {
@@ -396,9 +399,6 @@ fn accepted<'a>(
         if let Some(is_known) = matches.remembers(verifier) {
             return is_known;
         }
-        let Some(secret) = &**secret else {
-            return false;
-        };
         let passes =
             |own: &Check| own == check.get_or_insert_with(|| Check::of(record.key(), secret));
         verifier.check.as_ref().is_none_or(passes) && matches.matches(verifier, secret)

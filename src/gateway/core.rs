@@ -17,8 +17,8 @@ use super::{Change, Credentials, Directory, Granted, Options, Resumed};
 use crate::clock::Clock;
 use crate::key::{EntropyError, Secret, random_bytes};
 use crate::policy::{
-    AcceptedVerifier, Decision, DeviceRecord, KeyRecord, Known, Presented, Reason, Session,
-    decide_from_memory, relation, stands,
+    AcceptedVerifier, Decision, DeviceRecord, KeyRecord, Known, Matches, Presented, Reason,
+    Session, decide_from_memory, recognise, relation, stands,
 };
 use crate::topics::{Action, Asker};
 
@@ -73,6 +73,22 @@ impl Core {
         }
     }
 
+    /// The session of a device whose secret is known to match, which most have. None if it takes more to tell, or the
+    /// device is refused.
+    pub fn recognise(&self, credentials: &Credentials<'_>) -> Option<Session> {
+        if self.is_stale() {
+            return None;
+        }
+        let presented = self.presented(credentials)?;
+        let mut memory = Memory::of(&self.fingerprints, &self.hashing, presented.secret);
+        let directory = self.directory();
+        let known = self.known_by(&directory, &presented);
+        let remembers = |verifier: &AcceptedVerifier| memory.remembers(verifier) == Some(true);
+        let session = recognise(known, &presented, self.clock.wall(), remembers)?;
+        self.metrics.remembered.inc();
+        Some(session)
+    }
+
     /// See [`super::Authenticator::authenticate`].
     pub async fn authenticate(&self, credentials: &Credentials<'_>) -> Decision {
         if self.is_stale() {
@@ -83,7 +99,7 @@ impl Core {
         };
         // Where some wait in vain, whoever is refused cannot tell why.
         let is_overloaded = self.hashing.is_full();
-        let mut memory = Memory::of(&self.fingerprints, &self.hashing, &presented);
+        let mut memory = Memory::of(&self.fingerprints, &self.hashing, presented.secret);
         for look in 0..MOST_LOOKS {
             let decision = self.look(&presented, &mut memory);
             match (&decision, memory.wanted.take()) {
@@ -110,13 +126,17 @@ impl Core {
     /// What is known now says, the directory standing still meanwhile.
     fn look(&self, presented: &Presented<'_>, memory: &mut Memory<'_>) -> Decision {
         let directory = self.directory();
-        let known = self.known(
-            &directory,
+        let known = self.known_by(&directory, presented);
+        decide_from_memory(known, presented, self.clock.wall(), memory)
+    }
+
+    fn known_by<'a>(&self, directory: &'a Directory, presented: &Presented<'_>) -> Known<'a> {
+        self.known(
+            directory,
             presented.namespace,
             presented.key,
             presented.device_id,
-        );
-        decide_from_memory(known, presented, self.clock.wall(), memory)
+        )
     }
 
     fn known<'a>(

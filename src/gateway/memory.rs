@@ -8,11 +8,10 @@ use subtle::ConstantTimeEq;
 
 use super::hashing::{Fingerprint, Hashing};
 use crate::key::Secret;
-use crate::policy::{AcceptedVerifier, Hashed, Matches, Presented};
+use crate::policy::{AcceptedVerifier, Hashed, Matches};
 
 /// What is remembered of secrets, in the course of one decision.
 pub(super) struct Memory<'a> {
-    key: &'a str,
     pub secret: &'a str,
     fingerprint: Option<Fingerprint>,
     fingerprints: &'a Hmac<Sha256>,
@@ -31,14 +30,9 @@ pub(super) struct Wanted {
 
 impl<'a> Memory<'a> {
     /// Of what is presented.
-    pub fn of(
-        fingerprints: &'a Hmac<Sha256>,
-        hashing: &'a Hashing,
-        presented: &Presented<'a>,
-    ) -> Memory<'a> {
+    pub fn of(fingerprints: &'a Hmac<Sha256>, hashing: &'a Hashing, secret: &'a str) -> Memory<'a> {
         Memory {
-            key: presented.key,
-            secret: presented.secret,
+            secret,
             fingerprint: None,
             fingerprints,
             hashing,
@@ -47,17 +41,11 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Of key and secret.
+    /// Of the secret.
     pub fn fingerprint(&mut self) -> &Fingerprint {
         self.fingerprint.get_or_insert_with(|| {
-            let fingerprint = self.fingerprints.clone();
-            fingerprint
-                .chain_update(self.key)
-                .chain_update(b"\0")
-                .chain_update(self.secret)
-                .finalize()
-                .into_bytes()
-                .into()
+            let fingerprint = self.fingerprints.clone().chain_update(self.secret);
+            fingerprint.finalize().into_bytes().into()
         })
     }
 
@@ -88,7 +76,6 @@ fn are_equal(one: &Fingerprint, other: &Fingerprint) -> bool {
 
 impl Matches for Memory<'_> {
     fn remembers(&mut self, verifier: &AcceptedVerifier) -> Option<bool> {
-        // Before the digest is made: what is far away comes meanwhile.
         let matched = verifier.matched()?;
         Some(are_equal(matched, self.fingerprint()))
     }

@@ -17,11 +17,13 @@ pub mod events;
 pub mod failure;
 pub mod hasher;
 pub mod ledger;
+pub mod life;
 pub mod observed;
 pub mod report;
 pub mod run;
 pub mod status;
 pub mod step;
+pub mod turn;
 mod watching;
 
 use std::collections::HashMap;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::stream::{Stream, StreamExt, select_all};
 use http::header::{HeaderValue, USER_AGENT};
+use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -39,6 +42,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tracing::{debug, info, warn};
 
 use self::events::Events;
+use self::life::Life;
 use self::run::{Ended, Ending, Kept, Tools};
 use self::step::{Rest, Situation};
 use self::watching::{Guarded, Watch};
@@ -270,7 +274,11 @@ impl Desk {
             }
         };
         let plaintext = ended.kept.plaintext_left(self.now(), &self.tools.timing);
-        plaintext.map_or(wait, |left| wait.min(left))
+        let turn = until_turn(&ended.key, self.tools.clock.wall());
+        [plaintext, turn]
+            .into_iter()
+            .flatten()
+            .fold(wait, Duration::min)
     }
 
     fn report(&self, ended: &Ended) {
@@ -288,6 +296,10 @@ impl Desk {
                 .keys_issued
                 .inc_by(u64::from(ended.issued));
             self.events.issued(&ended.key);
+        }
+        for turn in &ended.turns {
+            info!(namespace, name, "{}", turn.reason());
+            self.events.turn(&ended.key, *turn);
         }
         if let Some(verdict) = &ended.alarm {
             warn!(
@@ -350,6 +362,12 @@ impl Slot {
             && !awaits_restore(ending)
             && version.is_none_or(|version| self.kept.memory.is_idle(version))
     }
+}
+
+/// How long until the clock alone changes what is to be said about a key.
+fn until_turn(key: &AccessKey, now: Timestamp) -> Option<Duration> {
+    let turn = Life::of(key).next_turn(now)?;
+    Duration::try_from(turn.duration_since(now)).ok()
 }
 
 /// Did a run end with nothing left to try?

@@ -41,9 +41,7 @@ mod compact;
 mod records;
 
 use records::Rare;
-pub use records::{
-    AcceptedVerifier, DeviceRecord, Hashed, KeyRecord, Scope, UnreadableKey, Validity,
-};
+pub use records::{AcceptedVerifier, DeviceRecord, Hashed, KeyRecord, Scope, UnreadableKey};
 
 /// What is known about who asks: the key that was presented, and the Device that has the ID.
 #[derive(Clone, Copy, Debug, Default)]

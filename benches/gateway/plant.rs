@@ -8,7 +8,7 @@ use keyward::clock::Clock;
 use keyward::gateway::metrics::Metrics;
 use keyward::gateway::{Authenticator, Credentials, Object, Options};
 use keyward::key::{Check, KeyId, Secret};
-use keyward::policy::{KeyRecord, Validity};
+use keyward::policy::KeyRecord;
 use keyward::verifier::{HashProfile, Verifier};
 use serde_json::{Value, json};
 
@@ -55,17 +55,11 @@ impl Plant {
 
     /// Puts an AccessKey into the directory.
     pub fn apply(&mut self, manifest: Value) {
-        self.apply_within(manifest, Validity::default());
-    }
-
-    /// The same, valid at these times only.
-    pub fn apply_within(&mut self, manifest: Value, validity: Validity) {
         self.told += 1;
         let key: AccessKey = serde_json::from_value(manifest).expect("an AccessKey");
         let record = KeyRecord::of(&key).expect("readable").expect("issued");
         let object = self.object(key.metadata.name.as_deref().expect("a name"));
-        self.authenticator
-            .apply_key(object, record.with_validity(validity));
+        self.authenticator.apply_key(object, record);
     }
 
     /// The object with this name, as it was last told of.

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyward::api::Device;
 use keyward::gateway::{Authenticator, Credentials, Options};
 use keyward::listener;
-use keyward::policy::{Decision, DeviceRecord, Reason, Validity};
+use keyward::policy::{Decision, DeviceRecord, Reason};
 use keyward::shutdown::Shutdown;
 use keyward::verifier::HashProfile;
 use serde_json::{Value, json};
@@ -172,11 +172,8 @@ fn kinds(asked: usize) -> (Plant, Vec<Kind>) {
     );
     let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
     let expired = issued();
-    let validity = Validity {
-        expires_at: Some(now - hour),
-        ..Validity::default()
-    };
-    plant.apply_within(expired.manifest(), validity);
+    let ended = json!(now - hour);
+    plant.apply(changed(&expired, "/spec/expiresAt", ended));
     add("the key has expired", Some(Reason::Expired), vec![expired]);
     let sourced = issued();
     let sources = json!({ "filter": "AllowList", "cidrs": ["192.0.2.0/24"] });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -33,6 +33,7 @@ use super::{AccessKeyStatus, GoDuration, schema};
     ),
     printcolumn(name = "Key", type_ = "string", json_path = ".status.key"),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.secret.name"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new(
         "(has(self.spec.secret.name) ? self.spec.secret.name : self.metadata.name) \
@@ -45,6 +46,10 @@ use super::{AccessKeyStatus, GoDuration, schema};
     .field_path(".spec.secret.name")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "!has(self.notBefore) || !has(self.expiresAt) || self.expiresAt > self.notBefore"
+)
+.message("expiresAt must lie after notBefore: set a later expiresAt, or an earlier notBefore"))]
 pub struct AccessKeySpec {
     /// Whether the key may be used: `Active` (the default) or `Inactive`. Reversible: the secret
     /// stays the same.
@@ -69,6 +74,21 @@ pub struct AccessKeySpec {
     /// From where the key may be used.
     #[serde(default, deserialize_with = "object")]
     pub sources: Sources,
+
+    /// From when the key may be used, as `2026-11-27T08:00:00Z`. Absent: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(schema::BEFORE_THE_END_OF_TIME).message(
+        "notBefore must lie before the end of the year 9999"
+    ))]
+    pub not_before: Option<Time>,
+
+    /// From when the key may not be used any more, shaped like `notBefore`. A key that has expired
+    /// can be extended: its secret stays the same. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(schema::BEFORE_THE_END_OF_TIME).message(
+        "expiresAt must lie before the end of the year 9999: leave it out for a key that never expires"
+    ))]
+    pub expires_at: Option<Time>,
 
     /// When a new secret is issued for the same key.
     #[serde(default)]

@@ -17,6 +17,9 @@ pub fn topic_filters() -> &'static str {
 pub const TOPIC_FILTERS: &str = "each entry must be a topic filter: levels between slashes, + for any \
     one level, # as the last for all below; no * or >, no braces but {device}, no $ at the beginning";
 
+/// A CEL rule for a time: later ones cannot be read everywhere.
+pub const BEFORE_THE_END_OF_TIME: &str = "self < timestamp('9999-12-30T00:00:00Z')";
+
 /// A `metav1.LabelSelector` that selects something: not empty, and made of valid parts.
 pub fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -39,7 +39,8 @@ pub struct AccessKeyStatus {
     #[schemars(range(min = 1, max = i32::MAX))]
     pub rotation_requested: Option<i32>,
 
-    /// `Pending` until the first secret has been issued, then `Active` or `Inactive`.
+    /// `Pending` until the first secret has been issued; then `Inactive` if the spec says so, else
+    /// `NotYetValid`, `Active` or `Expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<EffectiveState>,
 
@@ -80,6 +81,10 @@ pub enum EffectiveState {
     Active,
     /// The key is refused, because its spec says `Inactive`.
     Inactive,
+    /// The key is refused until `spec.notBefore`.
+    NotYetValid,
+    /// The key is refused, because `spec.expiresAt` has come.
+    Expired,
 }
 
 /// A secret being issued.

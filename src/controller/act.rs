@@ -16,6 +16,7 @@ use super::report::{Finding, Verdict};
 use super::run::Run;
 use super::status::{self, attempt_id};
 use super::step::Step;
+use super::turn::Turn;
 use crate::api::{AccessKey, AccessKeyStatus, Attempt, Delivery};
 use crate::clock::Clock;
 use crate::key::{Check, KeyId};
@@ -277,6 +278,9 @@ impl Run<'_> {
         if written.metadata.uid != key.metadata.uid {
             return Err(Failure::Garbled);
         }
+        let said = |key: &AccessKey| key.status.clone().unwrap_or_default();
+        let turn = Turn::between(&said(&self.key), &said(&written));
+        self.turns.extend(turn);
         self.key = Arc::new(written);
         Ok(view)
     }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::delivery::FIELD_MANAGER;
 use super::report::Verdict;
+use super::turn::Turn;
 use crate::api::AccessKey;
 use crate::metrics::Metrics;
 
@@ -49,6 +50,19 @@ impl Events {
             key.secret_name()
         );
         self.send(EventType::Normal, "Issued", note, key.object_ref(&()));
+    }
+
+    /// The key begins or ceases to be usable, as its status says now.
+    pub fn turn(&self, key: &AccessKey, turn: Turn) {
+        let type_ = match turn.is_warning() {
+            true => EventType::Warning,
+            false => EventType::Normal,
+        };
+        let conditions = key.status.iter().flat_map(|status| &status.conditions);
+        let mut active = conditions.filter(|condition| condition.type_ == "Active");
+        let note = active.next().map(|active| active.message.clone());
+        let note = note.unwrap_or_default();
+        self.send(type_, turn.reason(), note, key.object_ref(&()));
     }
 
     /// A person has to act.

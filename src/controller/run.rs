@@ -15,6 +15,7 @@ use super::observed::{Memory, Observed};
 use super::report::Verdict;
 use super::status;
 use super::step::{Rest, Step, Timing, next};
+use super::turn::Turn;
 use crate::api::{AccessKey, AccessKeyStatus};
 use crate::clock::{Clock, Moment};
 use crate::key::Secret;
@@ -76,6 +77,8 @@ pub struct Ended {
     pub ending: Ending,
     /// Secrets that it issued.
     pub issued: u32,
+    /// What it wrote about whether the key may be used.
+    pub turns: Vec<Turn>,
     /// A state that needs a person, if this run was the first to say so.
     pub alarm: Option<Verdict>,
     /// The AccessKey as it was seen last.
@@ -102,6 +105,7 @@ pub async fn run(tools: &Tools, key: Arc<AccessKey>, kept: Kept) -> Ended {
             kept,
             ending: Ending::Unreadable,
             issued: 0,
+            turns: Vec::new(),
             alarm: None,
             key,
         };
@@ -117,6 +121,7 @@ pub async fn run(tools: &Tools, key: Arc<AccessKey>, kept: Kept) -> Ended {
         contents: None,
         failure: None,
         issued: 0,
+        turns: Vec::new(),
         alarm: None,
     };
     run.drive(observed).await
@@ -134,6 +139,7 @@ pub(super) struct Run<'a> {
     pub(super) contents: Option<Contents>,
     pub(super) failure: Option<(&'static str, Failure)>,
     pub(super) issued: u32,
+    pub(super) turns: Vec<Turn>,
     alarm: Option<Verdict>,
 }
 
@@ -202,6 +208,7 @@ impl Run<'_> {
             kept,
             ending,
             issued: self.issued,
+            turns: self.turns,
             alarm: self.alarm,
             key: self.key,
         }

@@ -1,13 +1,17 @@
 //! Between an AccessKey's status and the [`Ledger`] that the steps work on, and the conditions that
 //! people read.
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::iter::successors;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use sha2::{Digest, Sha256};
 
 use super::ledger::{Accepted, AttemptId, Issuance, Ledger, Uid, Version};
+use super::life::{Life, Phase};
 use super::observed::View;
 use super::report::Verdict;
+use super::turn::EXPIRING_SOON;
 use crate::api::{
     AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, EffectiveState, KeyState, Unsettled,
 };
@@ -173,8 +177,12 @@ impl Known<'_> {
 /// whether it would authenticate, and whether someone has to act.
 pub fn tell(status: &mut AccessKeyStatus, key: &AccessKey, verdict: &Verdict, now: Timestamp) {
     let generation = key.metadata.generation.unwrap_or_default();
+    let Activity {
+        state,
+        reason,
+        message,
+    } = Activity::told(status, key, now);
     status.observed_generation = generation;
-    let (state, reason, message) = activity(status, key.spec.state);
     status.state = Some(state);
     let mut set = |type_: &str, holds: bool, reason: &str, message: &str| {
         conditions::set(
@@ -193,7 +201,7 @@ pub fn tell(status: &mut AccessKeyStatus, key: &AccessKey, verdict: &Verdict, no
         verdict.reason(),
         &verdict.message(),
     );
-    set("Active", state == EffectiveState::Active, reason, message);
+    set("Active", state == EffectiveState::Active, reason, &message);
     // Present only while they hold, as kstatus expects of conditions that mean trouble or work.
     for (type_, holds) in [
         ("Reconciling", verdict.is_reconciling()),
@@ -215,26 +223,75 @@ pub fn tell(status: &mut AccessKeyStatus, key: &AccessKey, verdict: &Verdict, no
     }
 }
 
-fn activity(
-    status: &AccessKeyStatus,
-    wanted: KeyState,
-) -> (EffectiveState, &'static str, &'static str) {
-    match wanted {
-        _ if status.verifiers.is_empty() => (
-            EffectiveState::Pending,
-            "NotIssued",
-            "No secret was issued yet.",
-        ),
-        KeyState::Active => (
-            EffectiveState::Active,
-            "Active",
-            "The key may be used within its restrictions.",
-        ),
-        KeyState::Inactive => (
-            EffectiveState::Inactive,
-            "Inactive",
-            "Nobody may use the key: its state is Inactive.",
-        ),
+/// Whether the key may be used, and why.
+struct Activity {
+    state: EffectiveState,
+    reason: &'static str,
+    message: String,
+}
+
+/// Clocks of controllers that run at once differ by less.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+impl Activity {
+    /// What a status says that another controller wrote, whose clock is ahead, is left: else the two would write in turn
+    /// until the clock of this one is there, too.
+    fn told(status: &AccessKeyStatus, key: &AccessKey, now: Timestamp) -> Activity {
+        let (life, ahead) = (Life::of(key), now.checked_add(SKEW).unwrap_or(now));
+        let turns = successors(life.next_turn(now), |turn| life.next_turn(*turn));
+        let mut later = turns
+            .take_while(|turn| *turn <= ahead)
+            .map(|turn| Activity::of(status, key, turn));
+        let is_told = status.observed_generation == key.metadata.generation.unwrap_or_default();
+        let told = later.find(|later| is_told && later.is_said_by(status));
+        told.unwrap_or_else(|| Activity::of(status, key, now))
+    }
+
+    fn is_said_by(&self, status: &AccessKeyStatus) -> bool {
+        let mut conditions = status.conditions.iter();
+        let says =
+            |condition: &Condition| condition.type_ == "Active" && condition.reason == self.reason;
+        status.state == Some(self.state) && conditions.any(says)
+    }
+
+    fn of(status: &AccessKeyStatus, key: &AccessKey, now: Timestamp) -> Activity {
+        use EffectiveState::{Active, Expired, Inactive, NotYetValid, Pending};
+        let extend = "set a later expiresAt to extend it.";
+        let (state, reason, message) = match (key.spec.state, Life::of(key).phase(now)) {
+            _ if status.verifiers.is_empty() => {
+                (Pending, "NotIssued", "No secret was issued yet.".to_owned())
+            }
+            (KeyState::Inactive, _) => (
+                Inactive,
+                "Inactive",
+                "Nobody may use the key: its state is Inactive.".to_owned(),
+            ),
+            (KeyState::Active, Phase::NotYetValid(begin)) => (
+                NotYetValid,
+                "NotYetValid",
+                format!("The key may be used from {begin} on."),
+            ),
+            (KeyState::Active, Phase::Valid) => (
+                Active,
+                "Active",
+                "The key may be used within its restrictions.".to_owned(),
+            ),
+            (KeyState::Active, Phase::ExpiringSoon(end)) => (
+                Active,
+                EXPIRING_SOON,
+                format!("The key may be used until {end}: {extend}"),
+            ),
+            (KeyState::Active, Phase::Expired(end)) => (
+                Expired,
+                "Expired",
+                format!("Nobody may use the key: it expired at {end}; {extend}"),
+            ),
+        };
+        Activity {
+            state,
+            reason,
+            message,
+        }
     }
 }
 

@@ -70,7 +70,10 @@ impl KeyRecord {
         };
         let spec = &access_key.spec;
         let rare = Rare {
-            validity: Validity::default(),
+            validity: Validity {
+                not_before: spec.not_before.as_ref().map(|time| time.0),
+                expires_at: spec.expires_at.as_ref().map(|time| time.0),
+            },
             sources: Sources::of(&spec.sources)?,
             grants: Grants::of(&spec.topics)?,
             attempts: attempts_under_way(status),
@@ -82,19 +85,6 @@ impl KeyRecord {
             verifiers: accepted_verifiers(status),
             rare: rare.unless_nothing(),
         }))
-    }
-
-    /// The same, valid at these times only.
-    #[must_use]
-    pub fn with_validity(self, validity: Validity) -> Self {
-        let rare = Rare {
-            validity,
-            ..self.rare().clone()
-        };
-        Self {
-            rare: rare.unless_nothing(),
-            ..self
-        }
     }
 
     /// The public identifier that the record is looked up by.
@@ -162,11 +152,11 @@ impl Rare {
 
 /// When a key is valid.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Validity {
+pub(super) struct Validity {
     /// The instant from which it is. None: from the beginning.
-    pub not_before: Option<Timestamp>,
+    not_before: Option<Timestamp>,
     /// The instant from which it is not any more. None: for ever.
-    pub expires_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
 }
 
 impl Validity {

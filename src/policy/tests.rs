@@ -195,20 +195,14 @@ fn the_first_question_that_fails_gives_the_reason_and_no_hash_is_run() {
         "/spec/restrictions",
         json!({"deviceIds": ["pump-2"]}),
     );
-    let inactive = key(with(elsewhere.clone(), "/spec/state", json!("Inactive")));
 
     let limited = json!({"filter": "AllowList", "cidrs": ["10.0.0.0/8"]});
-    let limited = key(with(elsewhere.clone(), "/spec/sources", limited));
-    let until = |not_before: Option<&str>, expires_at: Option<&str>| {
-        let read = |text: &str| text.parse().expect("a timestamp");
-        limited.clone().with_validity(Validity {
-            not_before: not_before.map(read),
-            expires_at: expires_at.map(read),
-        })
-    };
-    let expired = until(None, Some(NOW));
-    let not_yet = until(Some("2026-06-01T12:00:01Z"), Some(NOW));
-    let inactive = inactive.with_validity(not_yet.rare().validity);
+    let limited = with(elsewhere.clone(), "/spec/sources", limited);
+    let expired = with(limited.clone(), "/spec/expiresAt", json!(NOW));
+    let later = json!("2026-06-01T12:00:01Z");
+    let not_yet = with(expired.clone(), "/spec/notBefore", later);
+    let inactive = key(with(not_yet.clone(), "/spec/state", json!("Inactive")));
+    let (limited, expired, not_yet) = (key(limited), key(expired), key(not_yet));
     let elsewhere = key(elsewhere);
     let everywhere = key(access_key());
 
@@ -314,7 +308,6 @@ fn a_right_secret_helps_nobody_whom_a_cheaper_question_refuses() {
 
 #[test]
 fn a_key_is_valid_from_its_beginning_up_to_its_end() {
-    let at = |text: &str| text.parse::<Timestamp>().expect("a timestamp");
     let (before, now, after) = ("2026-06-01T11:59:59Z", NOW, "2026-06-01T12:00:01Z");
     let rows = [
         (None, None, None),
@@ -326,10 +319,8 @@ fn a_key_is_valid_from_its_beginning_up_to_its_end() {
         (Some(after), Some(before), Some(Reason::NotYetValid)),
     ];
     for (not_before, expires_at, refused) in rows {
-        let record = key(access_key()).with_validity(Validity {
-            not_before: not_before.map(at),
-            expires_at: expires_at.map(at),
-        });
+        let record = with(access_key(), "/spec/notBefore", json!(not_before));
+        let record = key(with(record, "/spec/expiresAt", json!(expires_at)));
         let decision = decide_by_hash(Some(&record), None, DEVICE, current().secret);
         match refused {
             None => assert!(is_allow(&decision), "{not_before:?} {expires_at:?}"),

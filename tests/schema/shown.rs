@@ -8,7 +8,10 @@ async fn kubectl_get_shows_the_columns() {
     let keys = dynamic::<AccessKey>(&namespace.admin, &namespace.name);
     write_status(&keys, "subject", &issued_status()).await;
     let (columns, cells) = table(&namespace, "accesskeys").await;
-    assert_eq!(columns, ["Name", "State", "Ready", "Key", "Secret", "Age"]);
+    assert_eq!(
+        columns,
+        ["Name", "State", "Ready", "Key", "Secret", "Expires", "Age"]
+    );
     let key = "kwk_00000000000000000000000001";
     assert_eq!(cells[..5], ["subject", "Active", "True", key, "subject"]);
 

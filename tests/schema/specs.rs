@@ -19,6 +19,11 @@ async fn access_key_specs() {
     let annotation = |key: &str| secret(json!({ "annotations": { key: "v" } }));
     let keys = |value: Value| secret(json!({ "keys": value }));
     let overlap = |value: Value| with("rotation", json!({ "overlap": value }));
+    let validity = |not_before: &str, expires_at: &str| {
+        let mut spec = with("notBefore", json!(not_before));
+        spec["expiresAt"] = json!(expires_at);
+        spec
+    };
     let revision = |value: Value| with("rotation", json!({ "revision": value }));
     let many = |n: usize| (0..n).map(|i| format!("device-{i:04}")).collect::<Vec<_>>();
 
@@ -162,6 +167,20 @@ async fn access_key_specs() {
         ("a revision too high", revision(json!(2_147_483_648_i64)), Refused(&["spec.rotation.revision", "2147483647"])),
         ("a revision that is a string", revision(json!("2")), Refused(&["spec.rotation.revision", "must be of type integer"])),
         ("a revision with a fraction", revision(json!(1.5)), Refused(&["spec.rotation.revision", "must be of type integer"])),
+        // validity
+        ("a beginning", with("notBefore", json!("2026-01-01T00:00:00Z")), Accepted),
+        ("an end", with("expiresAt", json!("2026-01-01T00:00:00.5+02:00")), Accepted),
+        ("an end after the beginning", validity("2026-01-01T00:00:00+02:00", "2025-12-31T22:00:01Z"), Accepted),
+        ("an end at the beginning", validity("2026-01-01T00:00:00+02:00", "2025-12-31T22:00:00Z"), Refused(&["spec", "expiresAt must lie after notBefore"])),
+        ("an end before the beginning", validity("2026-01-01T00:00:00Z", "2025-12-31T23:59:59Z"), Refused(&["spec", "expiresAt must lie after notBefore"])),
+        ("the last end", with("expiresAt", json!("9999-12-29T23:59:59Z")), Accepted),
+        ("an end too late", with("expiresAt", json!("9999-12-31T23:59:59Z")), Refused(&["spec.expiresAt", "leave it out for a key that never expires"])),
+        ("a beginning too late", with("notBefore", json!("9999-12-31T23:59:59Z")), Refused(&["spec.notBefore", "before the end of the year 9999"])),
+        ("an end without a zone", with("expiresAt", json!("2026-01-01T00:00:00")), Refused(&["spec.expiresAt", "date-time"])),
+        ("a date", with("expiresAt", json!("2026-01-01")), Refused(&["spec.expiresAt", "date-time"])),
+        ("a number", with("expiresAt", json!(1_767_225_600)), Refused(&["spec.expiresAt", "must be of type date-time"])),
+        ("no end", with("expiresAt", json!(null)), Accepted),
+        // rotation
         ("no overlap", overlap(json!("0s")), Accepted),
         ("an overlap of milliseconds", overlap(json!("500ms")), Accepted),
         ("an overlap of parts", overlap(json!("1h30m10s5ms")), Accepted),

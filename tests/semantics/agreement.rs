@@ -155,7 +155,7 @@ fn seed() -> u64 {
 }
 
 fn decided(world: &World, login: &Login) -> Answer {
-    let key = record(&world.key.manifest(), world.key.validity());
+    let key = record(&world.key.manifest());
     let mut devices = world.devices.iter();
     let own = devices.find(|device| device.id == login.device_id);
     let own = own.map(|own| DeviceRecord::of(&own.manifest()));
@@ -206,7 +206,7 @@ fn permissive() -> World {
 }
 
 fn tell(gateway: &mut Gateway, namespace: &str, world: &World) {
-    if let Some(key) = record(&world.key.manifest(), world.key.validity()) {
+    if let Some(key) = record(&world.key.manifest()) {
         gateway.apply_key(namespace, key);
     }
     for device in &world.devices {

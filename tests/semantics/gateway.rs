@@ -7,7 +7,7 @@ use keyward::api::AccessKey;
 use keyward::clock::{Clock, ManualClock};
 use keyward::gateway::metrics::Metrics;
 use keyward::gateway::{Authenticator, Object, Options, Watched};
-use keyward::policy::{DeviceRecord, KeyRecord, Validity};
+use keyward::policy::{DeviceRecord, KeyRecord};
 
 pub const NAMESPACE: &str = "plant";
 pub const KEY: &str = "kwk_0123456789abcdefghjkmnpqrs";
@@ -74,9 +74,7 @@ impl Gateway {
     }
 }
 
-/// What a gateway keeps of an AccessKey that is valid at these times; none if it cannot be read, or is to be taken for
-/// deleted.
-pub fn record(key: &AccessKey, validity: Validity) -> Option<KeyRecord> {
-    let record = KeyRecord::of(key).ok().flatten();
-    record.map(|record| record.with_validity(validity))
+/// What a gateway keeps of an AccessKey; none if it cannot be read, or is to be taken for deleted.
+pub fn record(key: &AccessKey) -> Option<KeyRecord> {
+    KeyRecord::of(key).ok().flatten()
 }

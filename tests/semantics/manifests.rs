@@ -9,7 +9,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 use keyward::api;
 use keyward::key::{Check, Secret};
-use keyward::policy::Validity;
 
 use super::gateway::{KEY, now};
 use super::world::{
@@ -43,13 +42,6 @@ fn time(seconds: i64) -> Timestamp {
 }
 
 impl Key {
-    pub fn validity(&self) -> Validity {
-        Validity {
-            not_before: self.not_before.map(time),
-            expires_at: self.expires_at.map(time),
-        }
-    }
-
     /// What stands in the cluster.
     pub fn manifest(&self) -> api::AccessKey {
         let mut key = api::AccessKey::new("fleet", self.spec());
@@ -89,6 +81,8 @@ impl Key {
                 publish,
                 subscribe,
             },
+            not_before: self.not_before.map(|seconds| Time(time(seconds))),
+            expires_at: self.expires_at.map(|seconds| Time(time(seconds))),
             ..api::AccessKeySpec::default()
         }
     }

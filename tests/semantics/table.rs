@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use keyward::gateway::Credentials;
 use keyward::key::{Check, Secret};
-use keyward::policy::{Decision, DeviceRecord, Session, Validity};
+use keyward::policy::{Decision, DeviceRecord, Session};
 use keyward::topics::Action;
 use keyward::verifier::{HashProfile, Verifier};
 use serde_json::{Value, json};
@@ -104,21 +104,20 @@ fn gateway(mut spec: Value) -> Gateway {
         let device = serde_json::from_value(device_manifest(row)).expect("a Device");
         gateway.apply_device(NAMESPACE, DeviceRecord::of(&device));
     }
-    let mut seconds_from_now = |field: &str| -> Option<Timestamp> {
-        let seconds = spec.as_object_mut()?.remove(field)?.as_i64();
-        Some(now() + SignedDuration::from_secs(seconds.expect("seconds")))
-    };
-    let validity = Validity {
-        not_before: seconds_from_now("notBefore"),
-        expires_at: seconds_from_now("expiresAt"),
-    };
+    // In seconds from now.
+    for field in ["notBefore", "expiresAt"] {
+        if let Some(time) = spec.get_mut(field) {
+            let seconds = SignedDuration::from_secs(time.as_i64().expect("seconds"));
+            *time = json!(now() + seconds);
+        }
+    }
     let key = json!({
         "apiVersion": "keyward.dev/v1alpha1", "kind": "AccessKey",
         "metadata": { "name": "fleet", "namespace": NAMESPACE }, "spec": spec,
         "status": { "key": KEY, "verifiers": [*VERIFIER] },
     });
     let key = serde_json::from_value(key).expect("an AccessKey");
-    if let Some(record) = record(&key, validity) {
+    if let Some(record) = record(&key) {
         gateway.apply_key(NAMESPACE, record);
     }
     gateway

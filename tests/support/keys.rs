@@ -1,6 +1,6 @@
 //! AccessKeys in a namespace of one test: asked for as users do, and looked at as an admin.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -251,15 +251,15 @@ impl Place {
 
     /// Waits until a person is asked to act, for this reason.
     pub async fn stalled(&self, name: &str, reason: &str) -> Condition {
-        self.told(name, "Stalled", reason).await
+        self.says(name, "Stalled", reason).await
     }
 
     /// Waits until work is said to be under way, for this reason.
     pub async fn reconciling(&self, name: &str, reason: &str) -> Condition {
-        self.told(name, "Reconciling", reason).await
+        self.says(name, "Reconciling", reason).await
     }
 
-    async fn told(&self, name: &str, type_: &str, reason: &str) -> Condition {
+    async fn says(&self, name: &str, type_: &str, reason: &str) -> Condition {
         let what = format!("is {type_}/{reason}");
         let told = |_: &AccessKey, status: &AccessKeyStatus| {
             condition(status, type_).is_some_and(|c| c.reason == reason && c.status == "True")
@@ -293,6 +293,27 @@ impl Place {
             .collect();
         about.sort();
         about
+    }
+
+    /// Waits until these Events were sent about an AccessKey, so often, and no others.
+    pub async fn told(&self, name: &str, reasons: &[(&str, i32)]) {
+        let wanted: BTreeMap<&str, i32> = reasons.iter().copied().collect();
+        let all: i32 = wanted.values().sum();
+        let told = || async {
+            self.events(name)
+                .await
+                .iter()
+                .map(|event| event.2)
+                .sum::<i32>()
+                >= all
+        };
+        eventually("the Events arrive", told).await;
+        let mut found = BTreeMap::new();
+        let events = self.events(name).await;
+        for (_, reason, count) in &events {
+            *found.entry(reason.as_str()).or_default() += count;
+        }
+        assert_eq!(found, wanted);
     }
 
     /// Waits until these are all Events about an AccessKey.

@@ -85,6 +85,7 @@ async fn every_step_ends_though_the_answer_does_not_come_or_does_not_end() {
                 }),
                 failure: None,
                 issued: 0,
+                turns: Vec::new(),
                 alarm: None,
             };
             // From the moment that the server is silent, time is passed over.

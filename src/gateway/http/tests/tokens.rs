@@ -1,5 +1,7 @@
 //! What a token is good for, and how long.
 
+use std::time::Duration;
+
 use super::*;
 
 #[tokio::test]
@@ -43,9 +45,9 @@ async fn a_token_lives_as_long_as_what_it_names() {
     gateway.apply(ids.clone());
     assert_eq!(gateway.introspect(&token).await, inactive);
     gateway.apply_with(ids, &verifier);
-    gateway.hand.advance(std::time::Duration::from_secs(3599));
+    gateway.hand.advance(Duration::from_secs(3599));
     assert_eq!(gateway.introspect(&token).await["active"], true);
-    gateway.hand.advance(std::time::Duration::from_secs(1));
+    gateway.hand.advance(Duration::from_secs(1));
     assert_eq!(gateway.introspect(&token).await, inactive);
     for wrong in ["", "x", "a.b.c", SECRET] {
         assert_eq!(gateway.introspect(wrong).await, inactive);
@@ -108,9 +110,7 @@ async fn whoever_has_the_published_keys_can_verify_a_token() {
 async fn a_gateway_that_knows_too_little_says_later() {
     let gateway = Gateway::new();
     let token = gateway.token("pump-1").await;
-    gateway
-        .hand
-        .advance(std::time::Duration::from_secs(24 * 3600 + 1));
+    gateway.hand.advance(Duration::from_secs(24 * 3600 + 1));
     let answer = gateway.auth("pump-1", KEY, SECRET).await;
     assert_eq!(
         (answer.status, answer.header("retry-after")),
@@ -127,4 +127,32 @@ async fn a_gateway_that_knows_too_little_says_later() {
     // The token has ended meanwhile, but nobody knows more than that.
     let answer = gateway.forward(&token, "", &[]).await;
     assert_eq!(answer.status, 401);
+}
+
+#[tokio::test]
+async fn a_token_lives_no_longer_than_its_key() {
+    let gateway = Gateway::new();
+    let end = "2026-06-01T12:10:00Z";
+    let until = |expires_at: &str| {
+        gateway.apply(json!({
+            "restrictions": { "allDevices": true }, "notBefore": "2026-06-01T12:00:00Z", "expiresAt": expires_at,
+        }));
+    };
+    until(end);
+    let token = gateway.token("pump-1").await;
+    let end: Timestamp = end.parse().expect("a time");
+    assert_eq!(gateway.introspect(&token).await["exp"], end.as_second());
+    gateway.hand.advance(Duration::from_secs(599));
+    assert_eq!(gateway.forward(&token, "", &[]).await.status, 200);
+    gateway.hand.advance(Duration::from_secs(1));
+    assert_eq!(gateway.forward(&token, "", &[]).await.status, 401);
+    assert_eq!(gateway.auth("pump-1", KEY, SECRET).await.status, 401);
+
+    until("2026-06-01T13:00:00Z");
+    assert_eq!(gateway.auth("pump-1", KEY, SECRET).await.status, 200);
+    assert_eq!(
+        gateway.forward(&token, "", &[]).await.status,
+        401,
+        "a token is not extended"
+    );
 }

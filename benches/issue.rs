@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use keyward::api::{AccessKey, Attempt, Delivery};
@@ -232,7 +232,7 @@ async fn issue(
         .await
         .expect("the Secret is created");
 
-    let confirmed = committed.confirm(id, &uid, true, SignedDuration::from_hours(24), now);
+    let confirmed = committed.confirm(id, &uid, true, &view.rotation, now);
     let old = key.status.take().expect("a status");
     let mut second = status::write(&old, &confirmed, None, now);
     let name = key.secret_name().to_owned();

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod life;
 pub mod observed;
 pub mod report;
+pub mod rotation;
 pub mod run;
 pub mod status;
 pub mod step;

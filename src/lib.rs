@@ -15,7 +15,7 @@
 //! | [`text`] | short texts | no |
 //! | [`policy`], [`devices`] | who is admitted; which Device speaks for an ID | no |
 //! | [`topics`], [`sources`] | what a session may send and receive; from where a key may be used | no |
-//! | [`controller::step`], [`controller::observed`], [`controller::ledger`] | the issuing protocol | no |
+//! | [`controller::step`], [`controller::observed`], [`controller::ledger`], [`controller::rotation`] | the issuing protocol | no |
 //! | [`controller`], the rest of it | watch, queue, take steps, report | yes |
 //! | [`gateway`] | its directory, decisions, tokens and HTTP | tokio; [`gateway::feed`] both |
 //! | [`check`] | `keyward check` | yes |
@@ -41,8 +41,9 @@
 //! between commit and publish. The rules, which the code calls by their numbers:
 //!
 //! 1. Commit before publish. After a failed or unknown commit the plaintext is dropped; it lives a fifth of the grace at
-//!    most. The commit that opens an issue records for which object and which `rotation.revision` it is. A rotation
-//!    inspects before it commits, and an issue under way is finished before the next one begins.
+//!    most. The commit that opens an issue records for which object and which `rotation.revision` it is, and clears
+//!    `nextRotation`: one due time, one issue. A rotation inspects before it commits, and an issue under way is finished
+//!    before the next one begins.
 //! 2. After anything but a clean first answer to publish, **inspect**: read the Secret (its bytes only if it is ours),
 //!    *then* the AccessKey, live, and decide on that pair, in this order: an attempt of ours that is neither under way
 //!    nor accepted is dead, and a Secret that holds it is deleted; nothing to do: stop; no Secret: publish what is held,
@@ -58,7 +59,7 @@
 //!    last answer waits for 5 seconds and then reads live; if that is older too, etcd was restored, and the answer is
 //!    forgotten. Failures wait 1 to 60 seconds.
 //! 6. Issued, and no Secret: it was consumed. It is never made again; only a higher `rotation.revision` makes a new
-//!    secret, for the same key.
+//!    secret, for the same key. A rotation that is due by `rotation.every` is left out then, and `nextRotation` set anew.
 //! 7. Deleting the AccessKey removes its Secret, by its ownerReference. An AccessKey of the same name is a new key.
 //! 8. A restored object whose status came back keeps working under its new uid, and owns its restored Secret again. One
 //!    that a backup tool has just made waits one grace for its status.

@@ -52,6 +52,33 @@ fn a_rotation_that_needs_three_attempts() {
     explore(alone(3).rotations(1).faults(1).deletions(1));
 }
 
+#[test]
+fn a_rotation_that_comes_due_and_a_fault() {
+    explore(attempts(2).dues(1).faults(1));
+}
+
+#[test]
+fn a_rotation_that_comes_due_once_the_secret_is_taken_away() {
+    explore(alone(2).dues(2).deletions(1).faults(1));
+    explore(attempts(2).dues(1).deletions(1));
+}
+
+#[test]
+fn a_rotation_that_comes_due_beside_a_revision_that_is_raised() {
+    explore(alone(3).dues(1).rotations(1).faults(1));
+}
+
+#[test]
+fn a_rotation_that_comes_due_by_clocks_that_differ() {
+    explore(attempts(2).dues(1).behind(1));
+}
+
+#[test]
+fn a_schedule_that_is_removed_and_added() {
+    explore(alone(2).dues(1).changes(2).faults(1));
+    explore(attempts(2).dues(1).changes(1));
+}
+
 /// A controller that is paused for longer than the grace exactly between commit and publish can leave a Secret that
 /// was never accepted. Nothing else breaks: it admits nobody.
 #[test]
@@ -110,6 +137,7 @@ fn rest_is_in_reach_as_long_as_there_are_attempts() {
     for budget in [
         attempts(3).deletions(1),
         attempts(2).rotations(1),
+        attempts(2).dues(1),
         attempts(2).recreations(1),
         attempts(2).losses(1),
     ] {
@@ -163,6 +191,16 @@ fn more_crashes_and_faults() {
     prove(attempts(3).crashes(2).faults(1));
     prove(attempts(3).crashes(1).faults(2));
     prove(attempts(4).crashes(1).faults(1));
+}
+
+#[test]
+#[ignore = "millions of states; `make prove` runs it"]
+fn more_rotations_that_come_due() {
+    prove(attempts(3).dues(2));
+    prove(attempts(2).dues(2).deletions(1).faults(1));
+    prove(attempts(2).dues(1).behind(1).faults(1));
+    prove(attempts(3).dues(1).rotations(1));
+    prove(attempts(2).dues(1).changes(1).faults(1));
 }
 
 #[test]

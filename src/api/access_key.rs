@@ -297,6 +297,15 @@ pub enum SourceFilter {
 /// When a new secret is issued for the same key.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(format!(
+    "!has(self.every) || !has(self.overlap) || !self.every.matches('{shape}') || !self.overlap.matches('{shape}') \
+     || duration(self.overlap) <= duration(self.every) + duration(self.every) + duration(self.every)",
+    shape = super::duration::SHAPE
+))
+.message(
+    "rotation.overlap must be at most three times rotation.every, since four secrets are accepted at a time: set a \
+     shorter overlap (it is 24h if absent), or a longer every"
+))]
 pub struct Rotation {
     /// Raise it to have a new secret issued for the same key: 1 (the default) to 2147483647, and
     /// never lower than before. The Secret is replaced, or created anew if it was taken away.
@@ -308,7 +317,8 @@ pub struct Rotation {
     pub revision: i32,
 
     /// How long the previous secret stays valid after a rotation: `24h` by default, `0s` to
-    /// `2160h`. Whole numbers with the units `h`, `m`, `s` and `ms`; for 90 days write `2160h`.
+    /// `2160h`. With `0s` no older secret stays valid; otherwise each stays for the overlap that there
+    /// was when it was replaced, but at most four are valid at a time. Whole numbers with the units `h`, `m`, `s` and `ms`; for 90 days write `2160h`.
     #[serde(default = "default_overlap")]
     #[x_kube(validation = Rule::new(format!(
         "!self.matches('{}') || duration(self) <= duration('2160h')",
@@ -316,6 +326,18 @@ pub struct Rotation {
     ))
     .message("rotation.overlap must be between 0s and 2160h (90 days)"))]
     pub overlap: GoDuration,
+
+    /// How often a new secret is issued by itself: `1h` or more, written like `overlap`, counted from
+    /// the last issue. Up to a tenth later, so that keys that were issued together rotate apart. The
+    /// secret of a key that nobody may use stays the same, and a Secret that was taken away is not
+    /// made again. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(format!(
+        "!self.matches('{}') || duration(self) >= duration('1h')",
+        super::duration::SHAPE
+    ))
+    .message("rotation.every must be at least 1h"))]
+    pub every: Option<GoDuration>,
 }
 
 /// The Secret that delivers key and secret.
@@ -396,6 +418,7 @@ impl Default for Rotation {
         Self {
             revision: first_revision(),
             overlap: default_overlap(),
+            every: None,
         }
     }
 }

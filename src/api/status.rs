@@ -34,7 +34,7 @@ pub struct AccessKeyStatus {
     pub revision: Option<i32>,
 
     /// The `spec.rotation.revision` that was last acted on; a new secret is due when the spec's is
-    /// higher.
+    /// higher, or `nextRotation` has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = i32::MAX))]
     pub rotation_requested: Option<i32>,
@@ -62,6 +62,11 @@ pub struct AccessKeyStatus {
     /// is ruled out. It has no effect on who is admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsettled: Option<Unsettled>,
+
+    /// When the next scheduled rotation is due. Absent without `spec.rotation.every`, and while a
+    /// secret is being issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation: Option<Time>,
 
     /// `Ready`: issued and delivered (an inactive key is `Ready` too). `Active`: would authenticate
     /// now. `Reconciling`: the controller is at work. `Stalled`: a person has to act, as the
@@ -186,6 +191,7 @@ impl Default for AccessKeyStatus {
             verifiers: Vec::new(),
             secret: None,
             unsettled: None,
+            next_rotation: None,
             conditions: Vec::new(),
         }
     }

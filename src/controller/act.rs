@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::PostParams;
 use tokio::time::timeout;
@@ -70,6 +70,7 @@ impl Run<'_> {
                 self.record(&ledger.retire(self.tools.clock.now().wall))
                     .await
             }
+            Step::Schedule { next, skips } => self.schedule(ledger, *next, *skips).await,
             Step::StartOver | Step::Rest(_) => Ok(Answer::Done),
         }
     }
@@ -196,9 +197,9 @@ impl Run<'_> {
         settled: bool,
     ) -> Result<Answer, Failure> {
         let now = self.tools.clock.now().wall;
-        let overlap = SignedDuration::try_from(self.key.spec.rotation.overlap.0)
-            .unwrap_or(SignedDuration::MAX);
-        let ledger = view.ledger.confirm(attempt, secret, settled, overlap, now);
+        let ledger = view
+            .ledger
+            .confirm(attempt, secret, settled, &view.rotation, now);
         let mut status = status::write(
             &self.key.status.clone().unwrap_or_default(),
             &ledger,
@@ -253,6 +254,23 @@ impl Run<'_> {
         Ok(Answer::Written(self.write(status).await?))
     }
 
+    /// A changed schedule is another spec, which the same write says was seen.
+    async fn schedule(
+        &mut self,
+        ledger: &Ledger,
+        next: Option<Timestamp>,
+        skips: bool,
+    ) -> Result<Answer, Failure> {
+        let old = self.key.status.clone().unwrap_or_default();
+        let now = self.tools.clock.now().wall;
+        let mut status = status::write(&old, &ledger.schedule(next), None, now);
+        let verdict = Verdict::new(&self.key, Finding::Issued);
+        status::tell(&mut status, &self.key, &verdict, now);
+        let view = self.write(status).await?;
+        self.turns.extend(skips.then_some(Turn::RotationSkipped));
+        Ok(Answer::Written(view))
+    }
+
     async fn record(&mut self, ledger: &Ledger) -> Result<Answer, Failure> {
         let old = self.key.status.clone().unwrap_or_default();
         let status = status::write(&old, ledger, None, self.tools.clock.now().wall);
@@ -279,8 +297,8 @@ impl Run<'_> {
             return Err(Failure::Garbled);
         }
         let said = |key: &AccessKey| key.status.clone().unwrap_or_default();
-        let turn = Turn::between(&said(&self.key), &said(&written));
-        self.turns.extend(turn);
+        let turns = Turn::between(&said(&self.key), &said(&written));
+        self.turns.extend(turns);
         self.key = Arc::new(written);
         Ok(view)
     }
@@ -344,6 +362,8 @@ fn name(step: &Step) -> &'static str {
         Step::Rebind => "record the restore",
         Step::ClearMark => "record the sweep",
         Step::Retire => "retire a verifier",
+        Step::Schedule { skips: false, .. } => "schedule the next rotation",
+        Step::Schedule { skips: true, .. } => "skip a rotation",
         Step::StartOver | Step::Rest(_) => "rest",
     }
 }

@@ -52,16 +52,26 @@ impl Events {
         self.send(EventType::Normal, "Issued", note, key.object_ref(&()));
     }
 
-    /// The key begins or ceases to be usable, as its status says now.
+    /// The key begins or ceases to be usable, as its status says now; or a rotation gets on.
     pub fn turn(&self, key: &AccessKey, turn: Turn) {
         let type_ = match turn.is_warning() {
             true => EventType::Warning,
             false => EventType::Normal,
         };
-        let conditions = key.status.iter().flat_map(|status| &status.conditions);
-        let mut active = conditions.filter(|condition| condition.type_ == "Active");
-        let note = active.next().map(|active| active.message.clone());
-        let note = note.unwrap_or_default();
+        let secret = key.secret_name();
+        let note = match turn {
+            Turn::RotationStarted => {
+                format!("A new secret is being issued, to be delivered in Secret {secret}.")
+            }
+            Turn::RotationSkipped => format!(
+                "A scheduled rotation was left out: Secret {secret} was taken away, and only a higher \
+                 rotation.revision makes it again."
+            ),
+            Turn::Retired => "A secret that was replaced is accepted no more.".to_owned(),
+            Turn::Activated | Turn::Deactivated | Turn::ExpiringSoon | Turn::Expired => {
+                said_of_use(key)
+            }
+        };
         self.send(type_, turn.reason(), note, key.object_ref(&()));
     }
 
@@ -95,6 +105,14 @@ impl Events {
             self.metrics.events_dropped.inc();
         }
     }
+}
+
+/// What condition `Active` says.
+fn said_of_use(key: &AccessKey) -> String {
+    let conditions = key.status.iter().flat_map(|status| &status.conditions);
+    let mut active = conditions.filter(|condition| condition.type_ == "Active");
+    let said = active.next().map(|active| active.message.clone());
+    said.unwrap_or_default()
 }
 
 async fn send_all(

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+
+use super::rotation::{Newest, Rotation, whole_second};
 
 /// The `metadata.uid` of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +46,8 @@ pub struct Ledger {
     pub unsettled: Option<Vec<AttemptId>>,
     /// The Secret that was delivered last.
     pub secret: Option<Uid>,
+    /// When a new secret is due by itself.
+    pub next_rotation: Option<Timestamp>,
 }
 
 /// An issue under way: a secret was committed to, and none is confirmed yet.
@@ -62,6 +66,8 @@ pub struct Accepted {
     pub revision: u32,
     /// The attempt.
     pub attempt: AttemptId,
+    /// When it was confirmed.
+    pub at: Timestamp,
     /// When it stops being accepted; none for the newest.
     pub until: Option<Timestamp>,
 }
@@ -124,8 +130,18 @@ impl Ledger {
             .min()
     }
 
+    /// The newest verifier, for who draws when the next one is due.
+    pub fn newest(&self) -> Option<Newest> {
+        let newest = self.accepted.last()?;
+        Some(Newest {
+            at: newest.at,
+            draw: newest.attempt.0,
+        })
+    }
+
     /// Adds an attempt and drops those in `outlived`. The first one opens the issuance, for the
-    /// object `uid` and the `wanted` revision of its spec.
+    /// object `uid` and the `wanted` revision of its spec, and for the rotation that was due: one due
+    /// time, one issue.
     #[must_use]
     pub fn commit(
         &self,
@@ -149,21 +165,22 @@ impl Ledger {
                 });
                 next.uid = Some(uid.clone());
                 next.requested = wanted;
+                next.next_rotation = None;
             }
         }
         next
     }
 
-    /// Accepts one attempt of the issuance under way and closes it. Verifiers accepted before stay
-    /// for `overlap`, if they had no earlier end; a fifth retires the oldest. Without an
-    /// issuance nothing changes.
+    /// Accepts one attempt of the issuance under way and closes it. The verifier before stays for the
+    /// overlap, those before it for what they were promised; without an overlap none stays, and a
+    /// fifth retires the oldest. Without an issuance nothing changes.
     #[must_use]
     pub fn confirm(
         &self,
         attempt: AttemptId,
         secret: &Uid,
         settled: bool,
-        overlap: SignedDuration,
+        rotation: &Rotation,
         now: Timestamp,
     ) -> Ledger {
         let mut next = self.clone();
@@ -178,23 +195,25 @@ impl Ledger {
                 .filter(|other| *other != attempt);
             next.unsettled.get_or_insert_default().extend(rest);
         }
-        next.end_overlap(overlap, now);
+        next.begin_overlap(rotation, now);
         next.accepted.push(Accepted {
             revision: issuance.revision,
             attempt,
+            at: now,
             until: None,
         });
         let surplus = next.accepted.len().saturating_sub(MAX_ACCEPTED);
         next.accepted.drain(..surplus);
         next.revision = issuance.revision;
         next.secret = Some(secret.clone());
+        next.next_rotation = rotation.next(None, next.newest(), now);
         next
     }
 
-    fn end_overlap(&mut self, overlap: SignedDuration, now: Timestamp) {
-        let end = whole_second(now.saturating_add(overlap).unwrap_or(Timestamp::MAX));
+    fn begin_overlap(&mut self, Rotation { overlap, .. }: &Rotation, now: Timestamp) {
+        let end = whole_second(now.saturating_add(*overlap).unwrap_or(Timestamp::MAX));
         for accepted in &mut self.accepted {
-            accepted.until = Some(accepted.until.map_or(end, |until| until.min(end)));
+            accepted.until.get_or_insert(end);
         }
         self.accepted
             .retain(|accepted| !overlap.is_zero() && accepted.until > Some(now));
@@ -207,6 +226,15 @@ impl Ledger {
         next.accepted
             .retain(|accepted| accepted.until.is_none_or(|until| until > now));
         next
+    }
+
+    /// Says when a new secret is due by itself.
+    #[must_use]
+    pub fn schedule(&self, next: Option<Timestamp>) -> Ledger {
+        Ledger {
+            next_rotation: next,
+            ..self.clone()
+        }
     }
 
     /// Clears the mark that a sweep is due.
@@ -226,11 +254,4 @@ impl Ledger {
             ..self.clone()
         }
     }
-}
-
-/// The first whole second that is not before `time`: a status holds seconds, and an overlap is
-/// never cut short.
-fn whole_second(time: Timestamp) -> Timestamp {
-    let up = i64::from(time.subsec_nanosecond() > 0);
-    Timestamp::from_second(time.as_second().saturating_add(up)).unwrap_or(Timestamp::MAX)
 }

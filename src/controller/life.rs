@@ -7,8 +7,11 @@ use crate::api::AccessKey;
 /// The last tenth of a key's life is when it is said to expire soon, but no more than this.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// When a key's time begins, is nearly over, and is over.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Clocks of controllers that run at once differ by less.
+pub const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// When a key's time begins, is nearly over, and is over. By default it does none of them.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Life {
     begin: Option<Timestamp>,
     soon: Option<Timestamp>,

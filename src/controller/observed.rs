@@ -5,7 +5,10 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::ledger::{AttemptId, Ledger, Uid, Version};
+use super::rotation::Rotation;
 use super::step::{Rest, Situation, Step, Timing};
 use crate::clock::Moment;
 
@@ -24,14 +27,28 @@ pub struct View {
     pub restored: bool,
     /// `spec.rotation.revision`.
     pub wanted: u32,
+    /// What its spec says of rotations.
+    pub rotation: Rotation,
     /// What its status says.
     pub ledger: Ledger,
 }
 
 impl View {
-    /// Is a new secret asked for?
-    pub(super) fn is_due(&self) -> bool {
+    /// Is a new secret asked for, or due by itself?
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        let scheduled = self.rotation.is_due(self.ledger.next_rotation, now);
+        self.is_asked() || (scheduled && !self.suspended)
+    }
+
+    /// Is a new secret asked for, by the first revision or a higher one?
+    pub(super) fn is_asked(&self) -> bool {
         !self.suspended && (self.wanted > self.ledger.requested || self.ledger.is_blank())
+    }
+
+    /// What its status should say of when a new secret is due by itself.
+    pub(super) fn next_rotation(&self, now: Timestamp) -> Option<Timestamp> {
+        let Ledger { next_rotation, .. } = self.ledger;
+        self.rotation.next(next_rotation, self.ledger.newest(), now)
     }
 
     /// Was it issued as another object, before a restore?
@@ -356,11 +373,19 @@ impl Observed {
             (Step::Recheck, Answer::Secret(SecretSeen::Present(seen))) => self.rechecked(&seen),
             (Step::Adopt { .. }, Answer::Done) => Continue(self.adopted()),
             (
-                Step::Confirm { .. } | Step::ClearMark | Step::Retire | Step::Rebind,
+                Step::Confirm { .. }
+                | Step::ClearMark
+                | Step::Retire
+                | Step::Schedule { .. }
+                | Step::Rebind,
                 Answer::Written(view),
             ) => Continue(self.unread().written(view, now)),
             (
-                Step::Commit { .. } | Step::ClearMark | Step::Retire | Step::Rebind,
+                Step::Commit { .. }
+                | Step::ClearMark
+                | Step::Retire
+                | Step::Schedule { .. }
+                | Step::Rebind,
                 Answer::Conflict,
             ) => {
                 self.memory.outdated(self.view.version);

@@ -77,7 +77,7 @@ pub struct Ended {
     pub ending: Ending,
     /// Secrets that it issued.
     pub issued: u32,
-    /// What it wrote about whether the key may be used.
+    /// What it wrote that is told once: whether the key may be used, and how rotations get on.
     pub turns: Vec<Turn>,
     /// A state that needs a person, if this run was the first to say so.
     pub alarm: Option<Verdict>,

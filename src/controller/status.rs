@@ -3,14 +3,15 @@
 
 use std::iter::successors;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use sha2::{Digest, Sha256};
 
 use super::ledger::{Accepted, AttemptId, Issuance, Ledger, Uid, Version};
-use super::life::{Life, Phase};
+use super::life::{Life, Phase, SKEW};
 use super::observed::View;
 use super::report::Verdict;
+use super::rotation::Rotation;
 use super::turn::EXPIRING_SOON;
 use crate::api::{
     AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, EffectiveState, KeyState, Unsettled,
@@ -34,6 +35,7 @@ pub fn view(key: &AccessKey) -> Option<View> {
             .as_ref()
             .is_some_and(|labels| labels.contains_key(RESTORED)),
         wanted: unsigned(key.spec.rotation.revision),
+        rotation: Rotation::of(key),
         ledger: key.status.as_ref().map(ledger).unwrap_or_default(),
     })
 }
@@ -76,6 +78,7 @@ fn ledger(status: &AccessKeyStatus) -> Ledger {
             .secret
             .as_ref()
             .map(|secret| Uid(secret.uid.as_str().into())),
+        next_rotation: status.next_rotation.as_ref().map(|time| time.0),
     }
 }
 
@@ -83,6 +86,7 @@ fn accepted(verifier: &AcceptedVerifier) -> Accepted {
     Accepted {
         revision: unsigned(verifier.revision),
         attempt: attempt_id(&verifier.verifier),
+        at: verifier.issued_at.0,
         until: verifier.valid_until.as_ref().map(|time| time.0),
     }
 }
@@ -115,6 +119,7 @@ pub fn write(
         unsettled: ledger.unsettled.as_ref().map(|ids| Unsettled {
             attempts: known.attempts(ids),
         }),
+        next_rotation: ledger.next_rotation.map(Time),
         ..old.clone()
     }
 }
@@ -229,9 +234,6 @@ struct Activity {
     reason: &'static str,
     message: String,
 }
-
-/// Clocks of controllers that run at once differ by less.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 impl Activity {
     /// What a status says that another controller wrote, whose clock is ahead, is left: else the two would write in turn

@@ -8,10 +8,13 @@
 //! ```text
 //! first issue    Commit -> Publish -> Confirm
 //! rotation       ReadSecret, ReadSecret (bytes), ReadKey -> Commit -> Publish -> Confirm
+//! a skip         ReadSecret, ReadKey -> Schedule
 //! anything else  ReadSecret, ReadSecret (bytes), ReadKey -> decide on that pair
 //! ```
 
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::ledger::{AttemptId, MAX_ATTEMPTS, Uid, Version};
 use super::observed::{Bytes, Held, Observed, PresentSecret, Publish, SecretSeen, Source, View};
@@ -74,6 +77,13 @@ pub enum Step {
     ClearMark,
     /// Drop verifiers whose overlap is over.
     Retire,
+    /// Say when the next rotation is due by itself, by compare-and-swap on the AccessKey.
+    Schedule {
+        /// When; none: never.
+        next: Option<Timestamp>,
+        /// One was due, and is left out: the Secret was taken away (rule 6).
+        skips: bool,
+    },
     /// Forget what this run found and what is held, and run again later.
     StartOver,
     /// Nothing to do until something changes, or `wake` has passed.
@@ -163,9 +173,8 @@ pub fn next(observed: &Observed, now: Now, timing: &Timing) -> Step {
             outlived: Vec::new(),
         },
         Errand::Retire => Step::Retire,
-        Errand::Inspect => {
-            read_pair(observed).unwrap_or_else(|| decide(observed, now.monotonic, timing))
-        }
+        Errand::Schedule(next) => Step::Schedule { next, skips: false },
+        Errand::Inspect => read_pair(observed).unwrap_or_else(|| decide(observed, now, timing)),
         Errand::Sweep => read_pair(observed).unwrap_or_else(|| sweep(observed)),
     }
 }
@@ -240,6 +249,7 @@ enum Errand {
     Inspect,
     Sweep,
     Retire,
+    Schedule(Option<Timestamp>),
 }
 
 impl Errand {
@@ -266,12 +276,18 @@ fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
     if view.is_moved() {
         return Errand::Inspect;
     }
+    let next = view.next_rotation(now.wall);
+    if !view.is_asked() && next != view.ledger.next_rotation {
+        return Errand::Schedule(next);
+    }
     match until_sweep {
         Some(Duration::ZERO) => return Errand::Sweep,
-        Some(left) if view.is_due() => return Errand::none(Situation::AwaitingSweep, Some(left)),
+        Some(left) if view.is_due(now.wall) => {
+            return Errand::none(Situation::AwaitingSweep, Some(left));
+        }
         _ => {}
     }
-    if view.is_due() {
+    if view.is_due(now.wall) {
         return if view.ledger.is_blank() {
             Errand::FirstIssue
         } else {
@@ -284,14 +300,16 @@ fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
     let until_retirement = view.ledger.next_retirement().map(|end| until(end, now));
     match until_retirement {
         Some(Duration::ZERO) => Errand::Retire,
-        _ => Errand::none(
-            Situation::Settled,
-            until_retirement.into_iter().chain(until_sweep).min(),
-        ),
+        _ => {
+            let until_rotation = next.filter(|next| *next > now.wall);
+            let until_rotation = until_rotation.map(|next| until(next, now));
+            let waits = [until_retirement, until_sweep, until_rotation];
+            Errand::none(Situation::Settled, waits.into_iter().flatten().min())
+        }
     }
 }
 
-fn until(end: jiff::Timestamp, now: Now) -> Duration {
+fn until(end: Timestamp, now: Now) -> Duration {
     Duration::try_from(end.duration_since(now.wall)).unwrap_or(Duration::ZERO)
 }
 
@@ -336,7 +354,7 @@ fn read_pair(observed: &Observed) -> Option<Step> {
 }
 
 /// Rule 2, in its order, on the pair that was read.
-fn decide(observed: &Observed, now: Moment, timing: &Timing) -> Step {
+fn decide(observed: &Observed, now: Now, timing: &Timing) -> Step {
     let view = &observed.view;
     let present = match &observed.secret {
         Some(SecretSeen::Present(secret)) => Some(secret),
@@ -349,11 +367,17 @@ fn decide(observed: &Observed, now: Moment, timing: &Timing) -> Step {
     if view.ledger.issuance.is_none() && view.is_moved() {
         return take_over(view, ours);
     }
-    if view.ledger.issuance.is_none() && !view.is_due() {
+    if view.ledger.issuance.is_none() && !view.is_due(now.wall) {
         return rest(Situation::Settled, None);
     }
+    let scheduled = view.ledger.issuance.is_none() && !view.is_asked();
+    // Else the Secret may have been read before it was made, or before it was taken away.
+    if scheduled && observed.remembered != Some(view.version) {
+        return Step::StartOver;
+    }
     match (present, ours) {
-        (None, _) => write(observed, now, timing),
+        (None, _) if scheduled => skip(view, now),
+        (None, _) => write(observed, now.monotonic, timing),
         (Some(foreign), None) if foreign.namesake => rest(Situation::PredecessorSecret, None),
         (Some(_), None) => rest(Situation::SecretExists, None),
         (Some(_), Some(secret)) => match secret.bytes {
@@ -361,7 +385,7 @@ fn decide(observed: &Observed, now: Moment, timing: &Timing) -> Step {
                 confirm(observed, attempt, &secret.uid)
             }
             Bytes::Hold(Some(attempt)) if view.ledger.is_older(attempt) => {
-                write(observed, now, timing)
+                write(observed, now.monotonic, timing)
             }
             Bytes::Settled if view.ledger.accepted.is_empty() => {
                 rest(Situation::SecretExists, None)
@@ -369,6 +393,15 @@ fn decide(observed: &Observed, now: Moment, timing: &Timing) -> Step {
             Bytes::Settled => rest(Situation::SecretModified, None),
             Bytes::Hold(_) | Bytes::Read | Bytes::Unread => Step::Recheck,
         },
+    }
+}
+
+/// Rule 6: a schedule makes no Secret again that was taken away.
+fn skip(view: &View, now: Now) -> Step {
+    let newest = view.ledger.newest();
+    Step::Schedule {
+        next: view.rotation.after_skip(newest, now.wall),
+        skips: true,
     }
 }
 

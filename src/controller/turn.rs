@@ -1,8 +1,8 @@
-//! When a key begins or ceases to be usable, which is an Event once.
+//! When a key begins or ceases to be usable, and where it stands in a rotation: each turn is an Event once.
 
 use crate::api::{AccessKeyStatus, EffectiveState};
 
-/// What a status says of a key's use that the one before did not.
+/// What a status says that the one before did not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Turn {
     /// It may be used, and might not before.
@@ -13,11 +13,36 @@ pub enum Turn {
     ExpiringSoon,
     /// Its time is over.
     Expired,
+    /// A new secret is made for it, and it had one.
+    RotationStarted,
+    /// It was time for a new secret, and its Secret had been taken away.
+    RotationSkipped,
+    /// A secret of it is accepted no more, for newer ones.
+    Retired,
 }
 
 impl Turn {
-    /// From one status to the next. The first issue is none: that is an Event of its own.
-    pub fn between(before: &AccessKeyStatus, after: &AccessKeyStatus) -> Option<Turn> {
+    /// From one status to the next. The first issue is none: that is an Event of its own. Nor is a
+    /// rotation that is skipped, of which a status shows no more than its new time.
+    pub fn between(
+        before: &AccessKeyStatus,
+        after: &AccessKeyStatus,
+    ) -> impl Iterator<Item = Turn> + use<> {
+        let opened = before.issuance.is_none() && after.issuance.is_some();
+        let started = opened && !after.verifiers.is_empty();
+        let retired = before.verifiers.iter().any(|old| {
+            let mut kept = after.verifiers.iter();
+            !kept.any(|kept| kept.verifier == old.verifier)
+        });
+        let turns = [
+            Turn::of_use(before, after),
+            started.then_some(Turn::RotationStarted),
+            retired.then_some(Turn::Retired),
+        ];
+        turns.into_iter().flatten()
+    }
+
+    fn of_use(before: &AccessKeyStatus, after: &AccessKeyStatus) -> Option<Turn> {
         use EffectiveState::{Active, Expired, Inactive, NotYetValid};
         match (before.state, after.state?) {
             (was, Expired) if was != Some(Expired) => Some(Turn::Expired),
@@ -35,12 +60,18 @@ impl Turn {
             Turn::Deactivated => "Deactivated",
             Turn::ExpiringSoon => EXPIRING_SOON,
             Turn::Expired => "Expired",
+            Turn::RotationStarted => "RotationStarted",
+            Turn::RotationSkipped => "RotationSkipped",
+            Turn::Retired => "Retired",
         }
     }
 
     /// Whether somebody may have to do something.
     pub fn is_warning(self) -> bool {
-        matches!(self, Turn::ExpiringSoon | Turn::Expired)
+        matches!(
+            self,
+            Turn::ExpiringSoon | Turn::Expired | Turn::RotationSkipped
+        )
     }
 }
 
@@ -55,8 +86,10 @@ fn expires_soon(status: &AccessKeyStatus) -> bool {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
+    use crate::api::{AcceptedVerifier, Issuance};
     use crate::conditions;
 
     fn status(state: Option<EffectiveState>, reason: &str) -> AccessKeyStatus {
@@ -99,7 +132,7 @@ mod tests {
         for (was, row) in states.into_iter().zip(table) {
             for (is, turn) in after.into_iter().zip(row) {
                 let (before, after) = (status(was, "before"), status(Some(is), "after"));
-                assert_eq!(Turn::between(&before, &after), turn, "{was:?} to {is:?}");
+                assert_eq!(Turn::of_use(&before, &after), turn, "{was:?} to {is:?}");
             }
         }
     }
@@ -110,10 +143,60 @@ mod tests {
         let valid = status(Some(Active), "Active");
         let soon = status(Some(Active), EXPIRING_SOON);
         let expired = status(Some(Expired), "Expired");
-        assert_eq!(Turn::between(&valid, &soon), Some(Turn::ExpiringSoon));
-        assert_eq!(Turn::between(&soon, &soon), None);
-        assert_eq!(Turn::between(&soon, &valid), None, "it was extended");
-        assert_eq!(Turn::between(&soon, &expired), Some(Turn::Expired));
-        assert_eq!(Turn::between(&expired, &soon), Some(Turn::Activated));
+        assert_eq!(Turn::of_use(&valid, &soon), Some(Turn::ExpiringSoon));
+        assert_eq!(Turn::of_use(&soon, &soon), None);
+        assert_eq!(Turn::of_use(&soon, &valid), None, "it was extended");
+        assert_eq!(Turn::of_use(&soon, &expired), Some(Turn::Expired));
+        assert_eq!(Turn::of_use(&expired, &soon), Some(Turn::Activated));
+    }
+    fn status_of(verifiers: &[i32], issuance: Option<i32>) -> AccessKeyStatus {
+        let attempt = |revision: &i32| AcceptedVerifier {
+            revision: *revision,
+            verifier: format!("verifier {revision}"),
+            check: None,
+            issued_at: Time(Timestamp::UNIX_EPOCH),
+            valid_until: None,
+        };
+        AccessKeyStatus {
+            verifiers: verifiers.iter().map(attempt).collect(),
+            issuance: issuance.map(|revision| Issuance {
+                revision,
+                attempts: Vec::new(),
+            }),
+            ..AccessKeyStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_rotation_is_told_when_it_starts_and_what_it_retires_when_it_does() {
+        let rows = [
+            ("a first issue", (&[][..], None), (&[][..], Some(1)), vec![]),
+            ("its confirm", (&[], Some(1)), (&[1], None), vec![]),
+            (
+                "a rotation",
+                (&[1], None),
+                (&[1], Some(2)),
+                vec![Turn::RotationStarted],
+            ),
+            ("another attempt", (&[1], Some(2)), (&[1], Some(2)), vec![]),
+            ("its confirm", (&[1], Some(2)), (&[1, 2], None), vec![]),
+            (
+                "the end of an overlap",
+                (&[1, 2], None),
+                (&[2], None),
+                vec![Turn::Retired],
+            ),
+            (
+                "a confirm without one",
+                (&[1], Some(2)),
+                (&[2], None),
+                vec![Turn::Retired],
+            ),
+        ];
+        for (case, before, after, turns) in rows {
+            let (before, after) = (status_of(before.0, before.1), status_of(after.0, after.1));
+            let found: Vec<Turn> = Turn::between(&before, &after).collect();
+            assert_eq!(found, turns, "{case}");
+        }
     }
 }

@@ -17,6 +17,12 @@ pub struct Budget {
     pub deletions: u8,
     /// The user raises `rotation.revision`.
     pub rotations: u8,
+    /// A scheduled rotation comes due. Without any there is no schedule.
+    pub dues: u8,
+    /// The user removes the schedule, or adds it again.
+    pub changes: u8,
+    /// By so many hours the second controller's clock is behind.
+    pub behind: u8,
     /// The user edits something of the AccessKey or of the Secret that does not matter.
     pub edits: u8,
     /// The user deletes the AccessKey, and may make it again.
@@ -43,6 +49,9 @@ impl fmt::Display for Budget {
             ("faults", self.faults),
             ("deletions", self.deletions),
             ("rotations", self.rotations),
+            ("dues", self.dues),
+            ("changes", self.changes),
+            ("behind", self.behind),
             ("edits", self.edits),
             ("recreations", self.recreations),
             ("stale", self.stale),
@@ -66,6 +75,9 @@ pub const fn attempts(attempts: u8) -> Budget {
         faults: 0,
         deletions: 0,
         rotations: 0,
+        dues: 0,
+        changes: 0,
+        behind: 0,
         edits: 0,
         recreations: 0,
         stale: 0,
@@ -91,4 +103,4 @@ macro_rules! with {
     };
 }
 
-with!(controllers crashes faults deletions rotations edits recreations stale forgeries losses pauses);
+with!(controllers crashes faults deletions rotations dues changes behind edits recreations stale forgeries losses pauses);

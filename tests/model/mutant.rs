@@ -50,6 +50,14 @@ pub enum Mutant {
 
     // Rule 6.
     ConsumedIsMadeAgain,
+    ScheduleMakesConsumed,
+    ScheduleSkipsAll,
+    ScheduleForgetsTheVersion,
+
+    // Scheduled rotations.
+    DueTimeIsServedTwice,
+    DueIsIgnored,
+    RemovedScheduleGoesOn,
 
     // The preconditions of each write.
     StatusIgnoresTheUid,
@@ -57,6 +65,8 @@ pub enum Mutant {
     ConfirmIgnoresTheVersion,
     SweepIgnoresTheVersion,
     RetireIgnoresTheVersion,
+    ScheduleIgnoresTheVersion,
+    SkipIgnoresTheVersion,
     CreateOverwrites,
     ReplaceIgnoresTheUid,
     ReplaceIgnoresTheVersion,
@@ -67,6 +77,7 @@ pub enum Mutant {
     PlaintextStaysAfterAFailedCommit,
     RotationCommitsAtOnce,
     StaleCacheIsBelieved,
+    DueTimeIsNotCleared,
 }
 
 /// A mutant, the invariant that it must break, and how little must go wrong for that.
@@ -220,6 +231,37 @@ pub const NEEDED: &[Row] = &[
         alone(2).deletions(1),
     ),
     (
+        Mutant::ScheduleMakesConsumed,
+        Rule::ConsumedSecretStaysAway,
+        alone(2).dues(1).deletions(1),
+    ),
+    (
+        Mutant::ScheduleSkipsAll,
+        Rule::OnlyConsumedIsSkipped,
+        alone(2).dues(1),
+    ),
+    (
+        Mutant::ScheduleForgetsTheVersion,
+        Rule::OnlyConsumedIsSkipped,
+        attempts(2).dues(1),
+    ),
+    (
+        Mutant::ScheduleForgetsTheVersion,
+        Rule::ConsumedSecretStaysAway,
+        alone(2).dues(1).deletions(1).faults(1),
+    ),
+    (
+        Mutant::DueTimeIsServedTwice,
+        Rule::OneIssueForADueTime,
+        alone(3).dues(1),
+    ),
+    (Mutant::DueIsIgnored, Rule::RestIsInReach, alone(2).dues(1)),
+    (
+        Mutant::RemovedScheduleGoesOn,
+        Rule::AcceptedSecretIsAskedFor,
+        alone(2).dues(1).changes(1),
+    ),
+    (
         Mutant::StatusIgnoresTheUid,
         Rule::OtherObjectIsNotWritten,
         alone(2).recreations(1),
@@ -243,6 +285,16 @@ pub const NEEDED: &[Row] = &[
         Mutant::RetireIgnoresTheVersion,
         Rule::NothingWrittenIsLost,
         alone(2).rotations(1).deletions(1).faults(1),
+    ),
+    (
+        Mutant::ScheduleIgnoresTheVersion,
+        Rule::NothingWrittenIsLost,
+        attempts(2).dues(1).changes(1).rotations(1),
+    ),
+    (
+        Mutant::SkipIgnoresTheVersion,
+        Rule::NothingWrittenIsLost,
+        attempts(2).dues(1).deletions(1).rotations(1),
     ),
     (
         Mutant::CreateOverwrites,
@@ -316,6 +368,12 @@ pub const SPARING: &[(Mutant, Budget)] = &[
         Mutant::StaleCacheIsBelieved,
         alone(2).rotations(1).stale(1).faults(1),
     ),
+    // A time that was served is sooner than the schedule allows, and set anew for that.
+    (Mutant::DueTimeIsNotCleared, attempts(2).dues(1)),
+    (
+        Mutant::DueTimeIsNotCleared,
+        alone(3).dues(1).deletions(1).faults(1),
+    ),
 ];
 
 impl Mutant {
@@ -349,7 +407,9 @@ impl Mutant {
             (Mutant::CommitIgnoresTheVersion, Purpose::Commit(_))
             | (Mutant::ConfirmIgnoresTheVersion, Purpose::Confirm)
             | (Mutant::SweepIgnoresTheVersion, Purpose::ClearMark)
-            | (Mutant::RetireIgnoresTheVersion, Purpose::Retire) => Checks::NOT_THE_VERSION,
+            | (Mutant::RetireIgnoresTheVersion, Purpose::Retire)
+            | (Mutant::ScheduleIgnoresTheVersion, Purpose::Schedule)
+            | (Mutant::SkipIgnoresTheVersion, Purpose::Skip) => Checks::NOT_THE_VERSION,
             _ => Checks::ALL,
         }
     }

@@ -14,6 +14,7 @@ use keyward::controller::step::{Rest, Situation, Step, Timing, next};
 use crate::mutant::Mutant;
 use crate::process::{Run, verify};
 use crate::server::{Purpose, StatusWrite, Stored, Write};
+use crate::world::EVERY;
 
 impl Mutant {
     pub fn next(self, observed: &Observed, now: Now, timing: &Timing) -> Step {
@@ -25,6 +26,8 @@ impl Mutant {
             Mutant::NextRevisionBeforeSweep if is_due(&observed.view) => {
                 again(without_mark(observed, now.monotonic))
             }
+            Mutant::DueIsIgnored => again(as_if_inactive(observed)),
+            Mutant::RemovedScheduleGoesOn => again(with_schedule(observed)),
             Mutant::SweepWithoutGrace if is_marked(observed) => {
                 let grace = Duration::ZERO;
                 next(observed, now, &Timing { grace, ..*timing })
@@ -44,6 +47,10 @@ impl Mutant {
                         Step::Commit { .. } if seen(observed).is_some() => step,
                         more => more,
                     }
+                }
+                (Mutant::ScheduleMakesConsumed, Step::Schedule { skips: true, .. })
+                | (Mutant::DueTimeIsServedTwice, Step::Schedule { skips: false, .. }) => {
+                    again(with_more_wanted(observed))
                 }
                 (Mutant::StaleCacheIsBelieved, step) if rests(&step, &[Situation::Behind]) => {
                     let mut believed = observed.clone();
@@ -132,6 +139,19 @@ impl Mutant {
             },
             (Mutant::SweepTakesNothing, Step::DeleteSecret { .. }) if is_marked(observed) => {
                 Step::ClearMark
+            }
+            (Mutant::ScheduleSkipsAll, Step::Commit { .. }) if is_scheduled(observed) => {
+                skip(observed)
+            }
+            (Mutant::ScheduleForgetsTheVersion, Step::StartOver)
+                if is_scheduled(observed) && has_looked(observed) =>
+            {
+                match secret {
+                    Some(_) => Step::Commit {
+                        outlived: Vec::new(),
+                    },
+                    None => skip(observed),
+                }
             }
             (Mutant::RotationCommitsAtOnce, Step::ReadSecret { bytes: false })
                 if is_due(&observed.view) && ledger.issuance.is_none() && held.is_none() =>
@@ -232,6 +252,20 @@ impl Mutant {
         }
     }
 
+    /// A due time that is not cleared by the commit stays, and the confirm finds it there.
+    pub fn with_due_time(self, purpose: Purpose, before: &Ledger, after: Ledger) -> Ledger {
+        match (self, purpose) {
+            (
+                Mutant::DueTimeIsNotCleared | Mutant::DueTimeIsServedTwice,
+                Purpose::Commit(_) | Purpose::Confirm,
+            ) => Ledger {
+                next_rotation: before.next_rotation.or(after.next_rotation),
+                ..after
+            },
+            _ => after,
+        }
+    }
+
     /// What a commit adds to.
     pub fn base(self, view: &View) -> Cow<'_, Ledger> {
         match self {
@@ -246,6 +280,12 @@ impl Mutant {
 
 fn is_due(view: &View) -> bool {
     view.wanted > view.ledger.requested && !view.ledger.is_blank()
+}
+
+/// Nothing is under way, and no revision is asked for.
+fn is_scheduled(observed: &Observed) -> bool {
+    let View { wanted, ledger, .. } = &observed.view;
+    ledger.issuance.is_none() && !ledger.is_blank() && *wanted == ledger.requested
 }
 
 fn is_marked(observed: &Observed) -> bool {
@@ -303,6 +343,14 @@ fn sweep(observed: &Observed) -> Step {
             _ => Step::ClearMark,
         },
         _ => Step::ClearMark,
+    }
+}
+
+fn skip(observed: &Observed) -> Step {
+    let due = observed.view.ledger.next_rotation;
+    Step::Schedule {
+        next: due.map(|due| due + EVERY),
+        skips: true,
     }
 }
 
@@ -372,6 +420,18 @@ fn with_more_wanted(observed: &Observed) -> Observed {
     let mut more = observed.clone();
     more.view.wanted = more.view.ledger.requested + 1;
     more
+}
+
+fn as_if_inactive(observed: &Observed) -> Observed {
+    let mut inactive = observed.clone();
+    inactive.view.rotation.life = None;
+    inactive
+}
+
+fn with_schedule(observed: &Observed) -> Observed {
+    let mut scheduled = observed.clone();
+    scheduled.view.rotation.every = Some(EVERY);
+    scheduled
 }
 
 fn hold_against_the_key_read_before(observed: &mut Observed, read: Option<AttemptId>) {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::Timestamp;
 use keyward::clock::{Moment, Now};
 use keyward::controller::ledger::AttemptId;
 use keyward::controller::observed::{
@@ -89,7 +89,6 @@ impl Process {
 }
 
 const GRACE: Duration = Duration::from_secs(10);
-const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
 
 /// The monotonic clock stands still: time passes by ageing what is remembered.
 pub fn now(hour: u8) -> Now {
@@ -109,9 +108,10 @@ pub fn timing() -> Timing {
 
 impl World {
     /// Would a run change anything, be it only what this process remembers?
-    pub fn has_work(&self, process: &Process) -> bool {
+    pub fn has_work(&self, controller: usize) -> bool {
+        let process = &self.controllers[controller];
         self.key.as_ref().is_some_and(|key| {
-            let now = now(self.hour);
+            let now = now(self.hour_of(controller));
             let observed = Observed::cached(key.clone(), process.memory.clone(), now.monotonic);
             match self.mutant.next(&observed, now, &timing()) {
                 Step::Rest(rest) => {
@@ -133,14 +133,14 @@ impl World {
             Some((view, std::mem::take(&mut process.memory)))
         });
         if let Some((view, memory)) = begun {
-            let observed = Observed::cached(view, memory, now(self.hour).monotonic);
+            let observed = Observed::cached(view, memory, now(self.hour_of(controller)).monotonic);
             self.go_on(controller, observed, None);
         }
     }
 
     /// Sends the next write at once, and leaves a read for later.
     fn go_on(&mut self, controller: usize, observed: Observed, read: Option<AttemptId>) {
-        let now = now(self.hour);
+        let now = now(self.hour_of(controller));
         let step = self.mutant.next(&observed, now, &timing());
         match &step {
             Step::Rest(rest) => {
@@ -159,7 +159,8 @@ impl World {
                 self.end(controller, observed.memory, Ended::OutOfAttempts);
             }
             _ => {
-                let sent = self.write(&observed, &step).map(|write| (step, write));
+                let sent = self.write(&observed, &step, now.wall);
+                let sent = sent.map(|write| (step, write));
                 self.controllers[controller].change(|process| {
                     process.ended = Ended::Anyhow;
                     process.run = Some(Run {
@@ -192,10 +193,9 @@ impl World {
     }
 
     /// The request that takes a step; none if the step reads.
-    fn write(&mut self, observed: &Observed, step: &Step) -> Option<Write> {
+    fn write(&mut self, observed: &Observed, step: &Step, now: Timestamp) -> Option<Write> {
         let view = &observed.view;
         let ledger = &view.ledger;
-        let now = now(self.hour).wall;
         let attempts = || ledger.attempts().iter().collect::<Attempts>();
         let (purpose, next, lets_go) = match step {
             Step::Commit { outlived } => {
@@ -212,7 +212,7 @@ impl World {
                 secret,
                 settled,
             } => {
-                let next = ledger.confirm(*attempt, secret, *settled, OVERLAP, now);
+                let next = ledger.confirm(*attempt, secret, *settled, &view.rotation, now);
                 (Purpose::Confirm, next, attempts())
             }
             Step::ClearMark => {
@@ -220,6 +220,14 @@ impl World {
                 (Purpose::ClearMark, ledger.settle(), strays)
             }
             Step::Retire => (Purpose::Retire, ledger.retire(now), Attempts::default()),
+            Step::Schedule { next, skips } => {
+                let purpose = if *skips {
+                    Purpose::Skip
+                } else {
+                    Purpose::Schedule
+                };
+                (purpose, ledger.schedule(*next), Attempts::default())
+            }
             Step::Publish { attempt, over } => return Some(publish(view, *attempt, over.as_ref())),
             Step::DeleteSecret { uid, version } => {
                 return Some(Write::Delete {
@@ -236,7 +244,7 @@ impl World {
         Some(Write::Status(StatusWrite {
             uid: view.uid.clone(),
             version: view.version,
-            ledger: next,
+            ledger: self.mutant.with_due_time(purpose, ledger, next),
             purpose,
             lets_go,
         }))
@@ -247,7 +255,8 @@ impl World {
         let Some(mut run) = self.take_run(controller) else {
             return;
         };
-        let step = self.mutant.next(&run.observed, now(self.hour), &timing());
+        let now = now(self.hour_of(controller));
+        let step = self.mutant.next(&run.observed, now, &timing());
         let answer = match &step {
             Step::ReadKey => self.read_key(&run),
             Step::ReadSecret { bytes: true } => {
@@ -286,7 +295,7 @@ impl World {
     }
 
     fn seen(&self, observed: &Observed, bytes: Bytes) -> SecretSeen {
-        let at = now(self.hour).monotonic;
+        let at = now(0).monotonic;
         match &self.secret {
             None => SecretSeen::Absent(at),
             Some(secret) => SecretSeen::Present(PresentSecret {
@@ -303,7 +312,8 @@ impl World {
     pub fn fail_read(&mut self, controller: usize) {
         self.left.faults -= 1;
         if let Some(run) = self.take_run(controller) {
-            let step = self.mutant.next(&run.observed, now(self.hour), &timing());
+            let now = now(self.hour_of(controller));
+            let step = self.mutant.next(&run.observed, now, &timing());
             self.answer(controller, run, &step, Answer::Failed);
         }
     }
@@ -315,7 +325,7 @@ impl World {
     /// A run learns what came of its step.
     pub fn answer(&mut self, controller: usize, run: Run, step: &Step, answer: Answer) {
         let read = run.read;
-        let now = now(self.hour).monotonic;
+        let now = now(self.hour_of(controller)).monotonic;
         match self.mutant.after(run, step, answer, now) {
             Continue(observed) => self.go_on(controller, observed, read),
             Break(memory) => self.end(controller, memory, Ended::Anyhow),

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use keyward::controller::ledger::{Accepted, AttemptId, Ledger, Uid};
+use keyward::controller::observed::View;
 
 use crate::server::{Purpose, StatusWrite, Stored};
 use crate::shared::Shared;
@@ -14,6 +16,9 @@ use crate::world::{World, wall};
 pub enum Rule {
     OneSecretForARevision,
     AcceptedSecretIsAskedFor,
+    OneIssueForADueTime,
+    ConsumedSecretStaysAway,
+    OnlyConsumedIsSkipped,
     CommittedBeforePublished,
     PublishedBeforeAccepted,
     RestsOnTheAcceptedSecret,
@@ -31,7 +36,11 @@ pub enum Rule {
 impl Rule {
     pub fn number(self) -> &'static str {
         match self {
-            Rule::OneSecretForARevision | Rule::AcceptedSecretIsAskedFor => "I1",
+            Rule::OneSecretForARevision
+            | Rule::AcceptedSecretIsAskedFor
+            | Rule::OneIssueForADueTime
+            | Rule::ConsumedSecretStaysAway
+            | Rule::OnlyConsumedIsSkipped => "I1",
             Rule::CommittedBeforePublished
             | Rule::PublishedBeforeAccepted
             | Rule::RestsOnTheAcceptedSecret => "I2",
@@ -51,6 +60,9 @@ impl fmt::Display for Rule {
         let broken = match self {
             Rule::OneSecretForARevision => "two secrets are accepted for one revision",
             Rule::AcceptedSecretIsAskedFor => "a secret is issued that nobody asked for",
+            Rule::OneIssueForADueTime => "a due time has two secrets issued",
+            Rule::ConsumedSecretStaysAway => "a schedule makes a Secret that was taken away",
+            Rule::OnlyConsumedIsSkipped => "a rotation is skipped whose Secret is there",
             Rule::CommittedBeforePublished => "a secret is published that was not committed to",
             Rule::PublishedBeforeAccepted => "a secret is accepted that was never published",
             Rule::RestsOnTheAcceptedSecret => "at rest the Secret holds another than the newest",
@@ -99,6 +111,12 @@ pub struct History {
     published: Attempts,
     /// The user took the Secret that held it, or overwrote it.
     taken: Attempts,
+    /// How often a rotation came due.
+    dues: u8,
+    /// There was no Secret when that happened last.
+    absent_when_due: bool,
+    /// The due time for which an issue was opened last.
+    served: Option<Timestamp>,
     /// There is a reason to call a person.
     excused: bool,
     /// A controller was paused for too long.
@@ -117,6 +135,9 @@ impl History {
             committed: Attempts::default(),
             published: Attempts::default(),
             taken: Attempts::default(),
+            dues: 0,
+            absent_when_due: false,
+            served: None,
             excused: false,
             paused: false,
             asked,
@@ -142,6 +163,12 @@ impl History {
 
     pub fn takes(&mut self, secret: &Stored) {
         secret.holds.iter().for_each(|holds| self.taken.add(*holds));
+    }
+
+    /// A rotation comes due.
+    pub fn comes_due(&mut self, secret: Option<&Stored>) {
+        self.dues += 1;
+        self.absent_when_due = secret.is_none();
     }
 
     pub fn forges(&mut self) {
@@ -196,18 +223,20 @@ impl History {
         self.keeps(ours, Rule::ForeignSecretIsNotTouched);
     }
 
-    /// A status is written; the spec asks for `asked` revisions.
-    pub fn records(
-        &mut self,
-        write: &StatusWrite,
-        uid: &Uid,
-        before: &Ledger,
-        hour: u8,
-        asked: u32,
-    ) {
+    /// A status is written. Is there a Secret?
+    pub fn records(&mut self, write: &StatusWrite, key: &View, hour: u8, there: bool) {
+        let (uid, before) = (&key.uid, &key.ledger);
         self.keeps(write.uid == *uid, Rule::OtherObjectIsNotWritten);
         if let Purpose::Commit(attempt) = write.purpose {
             self.committed.add(attempt);
+            if before.issuance.is_none() {
+                self.opens(key, hour, there);
+            }
+        }
+        if write.purpose == Purpose::Skip {
+            let newest = before.accepted.last();
+            let taken = newest.is_none_or(|newest| self.has_taken(newest.attempt));
+            self.keeps(taken, Rule::OnlyConsumedIsSkipped);
         }
         self.keeps(
             loses_nothing(write, before, hour),
@@ -219,11 +248,26 @@ impl History {
             .as_ref()
             .map(|issuance| issuance.revision);
         self.keeps(
-            revision.is_none_or(|revision| revision <= asked),
+            revision.is_none_or(|revision| revision <= key.wanted + u32::from(self.dues)),
             Rule::AcceptedSecretIsAskedFor,
         );
         for accepted in &write.ledger.accepted {
             self.accepts(uid, accepted);
+        }
+    }
+
+    /// An issue is opened, for a revision that is asked for or a rotation that is due.
+    fn opens(&mut self, key: &View, hour: u8, there: bool) {
+        let ledger = &key.ledger;
+        let asked = ledger.is_blank() || key.wanted > ledger.requested;
+        let scheduled = key.rotation.every.and(ledger.next_rotation);
+        let due = scheduled.filter(|due| *due <= wall(hour));
+        self.keeps(asked || due.is_some(), Rule::AcceptedSecretIsAskedFor);
+        if due.is_some() {
+            self.keeps(self.served != due, Rule::OneIssueForADueTime);
+            self.served = due;
+            let consumed = self.absent_when_due && !there;
+            self.keeps(asked || !consumed, Rule::ConsumedSecretStaysAway);
         }
     }
 
@@ -296,12 +340,22 @@ impl World {
         };
         let ledger = &key.ledger;
         let settled = ledger.issuance.is_none() && ledger.unsettled.is_none();
-        let done = settled && !ledger.accepted.is_empty() && key.wanted == ledger.requested;
+        let due = self.is_due();
+        let done = settled && !ledger.accepted.is_empty() && key.wanted == ledger.requested && !due;
         done && self.orphans.is_empty()
             && self
                 .controllers
                 .iter()
-                .all(|process| process.run.is_none() && !self.has_work(process))
+                .enumerate()
+                .all(|(number, process)| process.run.is_none() && !self.has_work(number))
+    }
+
+    /// Has the time of a scheduled rotation come?
+    fn is_due(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| {
+            let scheduled = key.rotation.every.and(key.ledger.next_rotation);
+            scheduled.is_some_and(|due| due <= wall(self.hour))
+        })
     }
 
     /// A Secret of the AccessKey holds the newest accepted secret; a controller that was paused for too long may leave

@@ -63,6 +63,10 @@ pub enum Purpose {
     Confirm,
     ClearMark,
     Retire,
+    /// A schedule was added or removed.
+    Schedule,
+    /// A rotation that was due is left out.
+    Skip,
 }
 
 impl World {
@@ -114,8 +118,8 @@ impl World {
         {
             return Answer::Conflict;
         }
-        self.history
-            .records(write, &key.uid, &key.ledger, self.hour, key.wanted);
+        let there = self.secret.is_some();
+        self.history.records(write, key, self.hour, there);
         let view = self.edit_key(|key| key.ledger = write.ledger.clone());
         match write.purpose {
             Purpose::Commit(attempt) => Answer::Committed(view, attempt),

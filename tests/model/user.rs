@@ -6,7 +6,7 @@ use keyward::controller::observed::{Publish, View};
 
 use crate::process::Process;
 use crate::server::Stored;
-use crate::world::{World, wall};
+use crate::world::{EVERY, World, wall};
 
 /// What happens to the objects, whatever the controllers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +21,12 @@ pub enum Event {
     ForgeSecret { owned: bool },
     /// The user raises the revision.
     Rotate,
+    /// A scheduled rotation comes due, by the first controller's clock.
+    ComeDue,
+    /// It does by the second's, which is behind.
+    CatchUp,
+    /// The user removes the schedule, or adds it.
+    Reschedule,
     /// The user edits something else.
     Edit,
     /// The user deletes the AccessKey.
@@ -64,6 +70,9 @@ impl World {
                 Event::ForgeSecret { owned: true },
             ),
             (left.rotations > 0 && here, Event::Rotate),
+            (left.dues > 0 && self.will_be_due(0), Event::ComeDue),
+            (!self.will_be_due(0) && self.will_be_due(1), Event::CatchUp),
+            (left.changes > 0 && here, Event::Reschedule),
             (left.edits > 0 && here, Event::Edit),
             (left.recreations > 0 && here, Event::Delete),
             (!here, Event::Recreate),
@@ -107,6 +116,19 @@ impl World {
                 self.left.rotations -= 1;
                 self.edit_key(|key| key.wanted += 1);
             }
+            Event::ComeDue => {
+                self.left.dues -= 1;
+                self.hour = self.due_hour().expect("a due time");
+                self.history.comes_due(self.secret.as_ref());
+            }
+            Event::CatchUp => self.hour += self.left.behind,
+            Event::Reschedule => {
+                self.left.changes -= 1;
+                self.edit_key(|key| {
+                    let every = &mut key.rotation.every;
+                    *every = every.is_none().then_some(EVERY);
+                });
+            }
             Event::Edit => {
                 self.left.edits -= 1;
                 self.edit_key(|_| ());
@@ -117,7 +139,8 @@ impl World {
             }
             Event::Recreate => {
                 let uid = self.new_uid();
-                self.key.change(|key| *key = Some(World::new_key(uid)));
+                let key = World::new_key(uid, &self.left);
+                self.key.change(|gone| *gone = Some(key));
             }
             Event::LoseStatus => {
                 self.left.losses -= 1;
@@ -164,6 +187,17 @@ impl World {
         };
         !self.orphans.iter().any(|write| write.publishes())
             && !self.controllers.iter().any(|process| may_publish(process))
+    }
+
+    /// The time of the next rotation is set, and has not come by a controller's clock.
+    fn will_be_due(&self, controller: usize) -> bool {
+        let hour = self.hour_of(controller);
+        self.due_hour().is_some_and(|due| due > hour)
+    }
+
+    fn due_hour(&self) -> Option<u8> {
+        let due = self.key.as_ref()?.ledger.next_rotation?;
+        u8::try_from(due.as_second() / 3600).ok()
     }
 
     fn overlap_ends(&self) -> bool {

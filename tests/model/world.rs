@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
 use keyward::controller::ledger::{AttemptId, Ledger, Uid, Version};
+use keyward::controller::life::Life;
 use keyward::controller::observed::{Answer, View};
+use keyward::controller::rotation::Rotation;
 use stateright::{Model, Property};
 
 use crate::budget::Budget;
@@ -26,7 +28,7 @@ pub struct World {
     /// Requests that nobody waits for any more. They may still arrive.
     pub orphans: Vec<Shared<Write>>,
     pub left: Budget,
-    /// On the wall.
+    /// On the wall, where the clock is not behind.
     pub hour: u8,
     pub history: History,
     pub mutant: Mutant,
@@ -128,6 +130,9 @@ impl Model for Issuing {
     }
 }
 
+const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
+pub const EVERY: SignedDuration = SignedDuration::from_hours(2);
+
 /// The wall clock.
 pub fn wall(hour: u8) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour.into())
@@ -137,12 +142,12 @@ impl World {
     fn new(model: &Issuing) -> World {
         let process = Shared::new(Process::default());
         World {
-            key: Shared::new(Some(World::new_key(uid(0)))),
+            key: Shared::new(Some(World::new_key(uid(0), &model.budget))),
             secret: None,
             controllers: [process.clone(), process],
             orphans: Vec::new(),
             left: model.budget,
-            hour: 0,
+            hour: model.budget.behind,
             history: History::new(model.asked),
             mutant: model.mutant,
             uids: 0,
@@ -150,7 +155,7 @@ impl World {
         }
     }
 
-    pub fn new_key(uid: Uid) -> View {
+    pub fn new_key(uid: Uid, budget: &Budget) -> View {
         View {
             uid,
             version: Version(0),
@@ -158,6 +163,11 @@ impl World {
             suspended: false,
             restored: false,
             wanted: 1,
+            rotation: Rotation {
+                overlap: OVERLAP,
+                every: (budget.dues > 0).then_some(EVERY),
+                life: Some(Life::default()),
+            },
             ledger: Ledger::default(),
         }
     }
@@ -181,7 +191,7 @@ impl World {
             None => {
                 let begin = |stale| Action::Begin { controller, stale };
                 let behind = self.left.stale > 0 && process.old != *self.key;
-                if self.has_work(process) || (behind && self.key.is_some()) {
+                if self.has_work(controller) || (behind && self.key.is_some()) {
                     actions.push(begin(false));
                 }
                 if behind && process.old.is_some() {
@@ -264,6 +274,14 @@ impl World {
             carry(world, write);
             Answer::Failed
         });
+    }
+
+    /// What a controller's clock says.
+    pub fn hour_of(&self, controller: usize) -> u8 {
+        match controller {
+            0 => self.hour,
+            _ => self.hour - self.left.behind,
+        }
     }
 
     pub fn edit_key(&mut self, edit: impl FnOnce(&mut View)) -> View {

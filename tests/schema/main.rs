@@ -105,6 +105,7 @@ fn issued_status() -> Value {
         "key": "kwk_00000000000000000000000001",
         "revision": 2,
         "rotationRequested": 2,
+        "nextRotation": "2030-02-01T00:00:00Z",
         "state": "Active",
         "issuance": { "revision": 3, "attempts": [attempt] },
         "verifiers": [

@@ -24,6 +24,9 @@ async fn access_key_specs() {
         spec["expiresAt"] = json!(expires_at);
         spec
     };
+    let every = |every: &str, overlap: &str| {
+        with("rotation", json!({ "every": every, "overlap": overlap }))
+    };
     let revision = |value: Value| with("rotation", json!({ "revision": value }));
     let many = |n: usize| (0..n).map(|i| format!("device-{i:04}")).collect::<Vec<_>>();
 
@@ -196,6 +199,18 @@ async fn access_key_specs() {
         ("an overlap without a unit", overlap(json!("0")), Refused(&["spec.rotation.overlap", "whole numbers with the units"])),
         ("an overlap that is empty", overlap(json!("")), Refused(&["spec.rotation.overlap", "whole numbers with the units"])),
         ("an overlap that is a number", overlap(json!(24)), Refused(&["spec.rotation.overlap", "must be of type string"])),
+        // rotation.every
+        ("the shortest schedule", every("1h", "3h"), Accepted),
+        ("the shortest schedule in parts", every("59m59s1000ms", "0s"), Accepted),
+        ("a schedule of a year", every("8760h", "2160h"), Accepted),
+        ("a schedule beside the default overlap", with("rotation", json!({ "every": "8h" })), Accepted),
+        ("no schedule", with("rotation", json!({ "every": null })), Accepted),
+        ("a schedule too short", every("59m59s", "0s"), Refused(&["spec.rotation.every", "at least 1h"])),
+        ("a schedule of days", every("30d", "1h"), Refused(&["spec.rotation.every", "whole numbers with the units"])),
+        ("a schedule that is empty", every("", "1h"), Refused(&["spec.rotation.every", "whole numbers with the units"])),
+        ("a schedule that is a number", with("rotation", json!({ "every": 24 })), Refused(&["spec.rotation.every", "must be of type string"])),
+        ("an overlap of more than three times that", every("1h", "3h0m1s"), Refused(&["spec.rotation", "at most three times rotation.every", "set a shorter overlap"])),
+        ("a default overlap of more than that", with("rotation", json!({ "every": "7h" })), Refused(&["spec.rotation", "at most three times rotation.every", "it is 24h if absent"])),
         // secret.name
         ("a name", secret(json!({ "name": "mqtt.credentials-1" })), Accepted),
         ("a name in upper case", secret(json!({ "name": "Credentials" })), Refused(&["spec.secret.name", "DNS subdomain name"])),

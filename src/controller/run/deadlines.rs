@@ -47,13 +47,17 @@ fn steps() -> Vec<Step> {
         Step::Rebind,
         Step::ClearMark,
         Step::Retire,
+        Step::Schedule {
+            next: None,
+            skips: false,
+        },
     ];
     for step in &steps {
         match step {
             Step::ReadKey | Step::ReadSecret { .. } | Step::Recheck => {}
             Step::Commit { .. } | Step::Publish { .. } | Step::Confirm { .. } => {}
             Step::DeleteSecret { .. } | Step::Adopt { .. } | Step::Rebind => {}
-            Step::ClearMark | Step::Retire => {}
+            Step::ClearMark | Step::Retire | Step::Schedule { .. } => {}
             Step::StartOver | Step::Rest(_) => panic!("{step:?} asks for nothing"),
         }
     }

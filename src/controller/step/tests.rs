@@ -6,13 +6,16 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::ledger::{Accepted, AttemptId, Issuance, Ledger, Uid, Version};
+use super::super::life::Life;
 use super::super::observed::{Answer, Memory};
+use super::super::rotation::Rotation;
 use super::*;
 
 mod cache;
 mod issue;
 mod lives;
 mod rotation;
+mod schedule;
 
 const GRACE: Duration = Duration::from_secs(300);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -121,6 +124,11 @@ fn view(wanted: u32) -> View {
         suspended: false,
         restored: false,
         wanted,
+        rotation: Rotation {
+            overlap: DAY,
+            every: None,
+            life: Some(Life::default()),
+        },
         ledger: Ledger::default(),
     }
 }
@@ -154,6 +162,7 @@ impl View {
         self.ledger.accepted.push(Accepted {
             revision,
             attempt: AttemptId(attempt),
+            at: Timestamp::UNIX_EPOCH,
             until: None,
         });
         self.ledger.revision = revision;

@@ -240,6 +240,7 @@ async fn issue(
         name,
         uid: uid.0.to_string(),
         published_at: Time(now),
+        consumed_at: None,
     });
     status::tell(&mut second, &key, &Verdict::new(&key, Finding::Issued), now);
     let key = write(&api, key, second).await;

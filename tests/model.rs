@@ -79,6 +79,18 @@ fn a_schedule_that_is_removed_and_added() {
     explore(attempts(2).dues(1).changes(1));
 }
 
+#[test]
+fn a_secret_that_is_withdrawn_and_a_fault() {
+    explore(attempts(2).withdraws().faults(1));
+    explore(alone(2).withdraws().deletions(1).faults(1).crashes(1));
+}
+
+#[test]
+fn a_secret_that_is_withdrawn_beside_a_rotation() {
+    explore(attempts(2).withdraws().rotations(1));
+    explore(alone(2).withdraws().rotations(1).faults(1));
+}
+
 /// A controller that is paused for longer than the grace exactly between commit and publish can leave a Secret that
 /// was never accepted. Nothing else breaks: it admits nobody.
 #[test]
@@ -138,6 +150,7 @@ fn rest_is_in_reach_as_long_as_there_are_attempts() {
         attempts(3).deletions(1),
         attempts(2).rotations(1),
         attempts(2).dues(1),
+        attempts(1).withdraws(),
         attempts(2).recreations(1),
         attempts(2).losses(1),
     ] {

@@ -50,6 +50,13 @@ use super::{AccessKeyStatus, GoDuration, schema};
     "!has(self.notBefore) || !has(self.expiresAt) || self.expiresAt > self.notBefore"
 )
 .message("expiresAt must lie after notBefore: set a later expiresAt, or an earlier notBefore"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.rotation) || !has(self.rotation.every) || !has(self.secret) || !has(self.secret.deleteAfter)"
+)
+.message(
+    "secret.deleteAfter and rotation.every exclude each other, since a schedule makes no Secret again that is gone: \
+     remove one of the two"
+))]
 pub struct AccessKeySpec {
     /// Whether the key may be used: `Active` (the default) or `Inactive`. Reversible: the secret
     /// stays the same.
@@ -366,6 +373,17 @@ pub struct SecretTemplate {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::secret_annotations")]
     pub annotations: BTreeMap<String, String>,
+
+    /// How long after key and secret were delivered the controller deletes the Secret, if nobody did: `1m` or more, in
+    /// whole numbers with the units `h`, `m` and `s`. The key stays valid. Leave it out where pods mount the Secret: they
+    /// need it whenever they start. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(format!(
+        "!self.matches('{}') || duration(self) >= duration('1m')",
+        super::duration::SHAPE
+    ))
+    .message("secret.deleteAfter must be at least 1m"))]
+    pub delete_after: Option<GoDuration>,
 
     /// The names of the Secret's two entries, such as `username` and `password` for a client that
     /// expects those. Immutable.

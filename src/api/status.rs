@@ -164,6 +164,11 @@ pub struct Delivery {
 
     /// When key and secret were written to it.
     pub published_at: Time,
+
+    /// When the controller found that the Secret is gone, or deleted it as `spec.secret.deleteAfter` asks. It is never
+    /// made again but by a higher `spec.rotation.revision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumed_at: Option<Time>,
 }
 
 /// An issue that is over, but for requests that may still arrive. Present and empty means that one

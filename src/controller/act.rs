@@ -25,6 +25,7 @@ use crate::verifier::Verifier;
 impl Run<'_> {
     /// Takes one step. A failure is kept for the end of the run.
     pub(super) async fn take(&mut self, step: &Step, observed: &Observed) -> Answer {
+        self.failure = None;
         if *step != Step::StartOver {
             self.tools.metrics.requested(name(step));
         }
@@ -45,7 +46,9 @@ impl Run<'_> {
         let ledger = &observed.view.ledger;
         match step {
             Step::ReadKey => self.read_key(observed).await,
-            Step::ReadSecret { bytes: false } | Step::Recheck => self.read_secret_metadata().await,
+            Step::ReadSecret { bytes: false } | Step::Recheck | Step::Look => {
+                self.read_secret_metadata().await
+            }
             Step::ReadSecret { bytes: true } => self.read_secret().await,
             Step::Commit { outlived } => self.commit(&observed.view, outlived).await,
             Step::Publish { over, .. } => self.publish(over.as_ref()).await,
@@ -57,12 +60,9 @@ impl Run<'_> {
                 self.confirm(&observed.view, *attempt, secret, *settled)
                     .await
             }
-            Step::DeleteSecret { uid, version } => {
-                let name = self.key.secret_name().to_owned();
-                self.in_time(delivery::delete(&self.secrets, &name, uid, *version))
-                    .await?;
-                Ok(Answer::Done)
-            }
+            Step::DeleteSecret { uid, version } => self.delete(uid, *version).await,
+            Step::Withdraw { uid, version } => self.withdraw(uid, *version).await,
+            Step::Consume => self.consume(ledger).await,
             Step::Adopt { uid, version } => self.adopt(&(uid.clone(), *version)).await,
             Step::Rebind => self.rebind(observed).await,
             Step::ClearMark => self.record(&ledger.settle()).await,
@@ -211,6 +211,7 @@ impl Run<'_> {
             name,
             uid: secret.0.to_string(),
             published_at: Time(now),
+            consumed_at: None,
         });
         let finding = if view.wanted > ledger.requested {
             Finding::Issuing
@@ -227,6 +228,31 @@ impl Run<'_> {
         self.plaintext = None;
         self.issued += 1;
         Ok(Answer::Written(view))
+    }
+
+    async fn delete(&mut self, uid: &Uid, version: Version) -> Result<Answer, Failure> {
+        let name = self.key.secret_name().to_owned();
+        self.in_time(delivery::delete(&self.secrets, &name, uid, version))
+            .await?;
+        Ok(Answer::Done)
+    }
+
+    /// That nothing is left to delete is as good.
+    async fn withdraw(&mut self, uid: &Uid, version: Version) -> Result<Answer, Failure> {
+        match self.delete(uid, version).await {
+            Err(Failure::NotFound) => Ok(Answer::Done),
+            answer => answer,
+        }
+    }
+
+    /// It is looked whether a Secret was taken when the spec has changed, which the same write says was seen.
+    async fn consume(&mut self, ledger: &Ledger) -> Result<Answer, Failure> {
+        let old = self.key.status.clone().unwrap_or_default();
+        let now = self.tools.clock.now().wall;
+        let mut status = status::write(&old, &ledger.consume(), None, now);
+        let verdict = Verdict::new(&self.key, Finding::Issued);
+        status::tell(&mut status, &self.key, &verdict, now);
+        Ok(Answer::Written(self.write(status).await?))
     }
 
     /// Writes the restored Secret again, as it was read, with the AccessKey as its owner.
@@ -263,7 +289,11 @@ impl Run<'_> {
     ) -> Result<Answer, Failure> {
         let old = self.key.status.clone().unwrap_or_default();
         let now = self.tools.clock.now().wall;
-        let mut status = status::write(&old, &ledger.schedule(next), None, now);
+        let ledger = match skips {
+            true => ledger.skip(next),
+            false => ledger.schedule(next),
+        };
+        let mut status = status::write(&old, &ledger, None, now);
         let verdict = Verdict::new(&self.key, Finding::Issued);
         status::tell(&mut status, &self.key, &verdict, now);
         let view = self.write(status).await?;
@@ -358,6 +388,9 @@ fn name(step: &Step) -> &'static str {
         Step::Publish { .. } => "publish the Secret",
         Step::Confirm { .. } => "confirm the secret",
         Step::DeleteSecret { .. } => "delete the Secret",
+        Step::Look => "look for the Secret",
+        Step::Withdraw { .. } => "withdraw the Secret",
+        Step::Consume => "record that the Secret is gone",
         Step::Adopt { .. } => "adopt the restored Secret",
         Step::Rebind => "record the restore",
         Step::ClearMark => "record the sweep",

@@ -67,6 +67,10 @@ impl Events {
                 "A scheduled rotation was left out: Secret {secret} was taken away, and only a higher \
                  rotation.revision makes it again."
             ),
+            Turn::Consumed => format!(
+                "Secret {secret}, in which the key was delivered, is gone; the key stays valid, and only a higher \
+                 rotation.revision makes it again."
+            ),
             Turn::Retired => "A secret that was replaced is accepted no more.".to_owned(),
             Turn::Activated | Turn::Deactivated | Turn::ExpiringSoon | Turn::Expired => {
                 said_of_use(key)

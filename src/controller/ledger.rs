@@ -48,6 +48,8 @@ pub struct Ledger {
     pub secret: Option<Uid>,
     /// When a new secret is due by itself.
     pub next_rotation: Option<Timestamp>,
+    /// That Secret is known to be gone.
+    pub consumed: bool,
 }
 
 /// An issue under way: a secret was committed to, and none is confirmed yet.
@@ -207,6 +209,7 @@ impl Ledger {
         next.revision = issuance.revision;
         next.secret = Some(secret.clone());
         next.next_rotation = rotation.next(None, next.newest(), now);
+        next.consumed = false;
         next
     }
 
@@ -233,6 +236,21 @@ impl Ledger {
     pub fn schedule(&self, next: Option<Timestamp>) -> Ledger {
         Ledger {
             next_rotation: next,
+            ..self.clone()
+        }
+    }
+
+    /// Says so of a rotation that was due when the Secret that was delivered was found to be gone.
+    #[must_use]
+    pub fn skip(&self, next: Option<Timestamp>) -> Ledger {
+        self.schedule(next).consume()
+    }
+
+    /// Says that the Secret that was delivered is gone.
+    #[must_use]
+    pub fn consume(&self) -> Ledger {
+        Ledger {
+            consumed: true,
             ..self.clone()
         }
     }

@@ -29,6 +29,10 @@ pub struct View {
     pub wanted: u32,
     /// What its spec says of rotations.
     pub rotation: Rotation,
+    /// Its spec has changed since the status was last written for it.
+    pub news: bool,
+    /// From when on the Secret that was delivered is to be deleted.
+    pub withdrawal: Option<Timestamp>,
     /// What its status says.
     pub ledger: Ledger,
 }
@@ -56,6 +60,11 @@ impl View {
         self.ledger.uid.as_ref().is_some_and(|uid| *uid != self.uid)
     }
 
+    /// Is there a Secret that was delivered, and is not known to be gone?
+    pub(super) fn has_delivered(&self) -> bool {
+        self.ledger.secret.is_some() && !self.ledger.consumed
+    }
+
     pub(super) fn owns(&self, secret: &PresentSecret) -> bool {
         secret.owner.is_some()
             && (secret.owner.as_ref() == Some(&self.uid) || secret.owner == self.ledger.uid)
@@ -80,6 +89,15 @@ pub enum SecretSeen {
     Absent(Moment),
     /// There was one.
     Present(PresentSecret),
+}
+
+impl SecretSeen {
+    /// When the read that found it so was begun.
+    pub fn at(&self) -> Moment {
+        match self {
+            SecretSeen::Absent(at) | SecretSeen::Present(PresentSecret { at, .. }) => *at,
+        }
+    }
 }
 
 /// A Secret of the AccessKey's name.
@@ -307,6 +325,27 @@ impl Observed {
         (!self.ledger().tries(held) && !self.ledger().accepts(held)).then_some(held)
     }
 
+    /// Did this run look for the Secret while the AccessKey was as it is?
+    pub(super) fn has_looked(&self) -> bool {
+        self.remembered == Some(self.view.version)
+    }
+
+    /// Did it find that the Secret that was delivered is gone?
+    pub(super) fn misses_delivered(&self) -> bool {
+        let has_seen = self.has_looked() && self.secret.is_some();
+        self.view.has_delivered() && has_seen && self.delivered().is_none()
+    }
+
+    /// The Secret that was delivered, if it was seen to be there.
+    pub(super) fn delivered(&self) -> Option<&PresentSecret> {
+        match &self.secret {
+            Some(SecretSeen::Present(secret)) => {
+                (self.ledger().secret.as_ref() == Some(&secret.uid)).then_some(secret)
+            }
+            Some(SecretSeen::Absent(_)) | None => None,
+        }
+    }
+
     /// How long until the sweep that the mark asks for may run.
     pub(super) fn until_sweep(&self, now: Moment, timing: &Timing) -> Option<Duration> {
         let (_, seen) = self.memory.mark?;
@@ -372,8 +411,18 @@ impl Observed {
             }
             (Step::Recheck, Answer::Secret(SecretSeen::Present(seen))) => self.rechecked(&seen),
             (Step::Adopt { .. }, Answer::Done) => Continue(self.adopted()),
+            (Step::Look, Answer::Secret(seen)) => Continue(self.read_secret(seen, false)),
+            (Step::Look, _) => Continue(Observed {
+                remembered: Some(self.view.version),
+                ..self
+            }),
+            (Step::Withdraw { .. }, Answer::Done) => Continue(Observed {
+                secret: Some(SecretSeen::Absent(now)),
+                ..self
+            }),
             (
                 Step::Confirm { .. }
+                | Step::Consume
                 | Step::ClearMark
                 | Step::Retire
                 | Step::Schedule { .. }
@@ -382,6 +431,7 @@ impl Observed {
             ) => Continue(self.unread().written(view, now)),
             (
                 Step::Commit { .. }
+                | Step::Consume
                 | Step::ClearMark
                 | Step::Retire
                 | Step::Schedule { .. }
@@ -478,7 +528,10 @@ impl Observed {
         {
             *bytes = Bytes::Hold(holds);
         }
+        // Versions of different objects do not compare.
+        let remembered = self.remembered.filter(|_| view.uid == self.view.uid);
         Observed {
+            remembered,
             view,
             source: Source::Live,
             ..self

@@ -14,7 +14,8 @@ use super::report::Verdict;
 use super::rotation::Rotation;
 use super::turn::EXPIRING_SOON;
 use crate::api::{
-    AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, EffectiveState, KeyState, Unsettled,
+    AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, Delivery, EffectiveState, KeyState,
+    Unsettled,
 };
 use crate::conditions;
 
@@ -36,8 +37,26 @@ pub fn view(key: &AccessKey) -> Option<View> {
             .is_some_and(|labels| labels.contains_key(RESTORED)),
         wanted: unsigned(key.spec.rotation.revision),
         rotation: Rotation::of(key),
+        news: is_news(key),
+        withdrawal: withdrawal(key),
         ledger: key.status.as_ref().map(ledger).unwrap_or_default(),
     })
+}
+
+fn is_news(key: &AccessKey) -> bool {
+    let told = key.status.as_ref().map(|status| status.observed_generation);
+    told != key.metadata.generation
+}
+
+/// From when on the Secret that was delivered, and is not known to be gone, is to be deleted.
+fn withdrawal(key: &AccessKey) -> Option<Timestamp> {
+    let delivered = key.status.as_ref()?.secret.as_ref()?;
+    let after = key.spec.secret.delete_after?;
+    let at = delivered.published_at.0.saturating_add(after.0);
+    delivered
+        .consumed_at
+        .is_none()
+        .then(|| at.unwrap_or(Timestamp::MAX))
 }
 
 /// A resourceVersion as a number, which Kubernetes promises that it is.
@@ -79,6 +98,10 @@ fn ledger(status: &AccessKeyStatus) -> Ledger {
             .as_ref()
             .map(|secret| Uid(secret.uid.as_str().into())),
         next_rotation: status.next_rotation.as_ref().map(|time| time.0),
+        consumed: status
+            .secret
+            .as_ref()
+            .is_some_and(|secret| secret.consumed_at.is_some()),
     }
 }
 
@@ -120,6 +143,10 @@ pub fn write(
             attempts: known.attempts(ids),
         }),
         next_rotation: ledger.next_rotation.map(Time),
+        secret: old.secret.clone().map(|secret| Delivery {
+            consumed_at: secret.consumed_at.or(ledger.consumed.then_some(Time(now))),
+            ..secret
+        }),
         ..old.clone()
     }
 }

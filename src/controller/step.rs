@@ -9,6 +9,7 @@
 //! first issue    Commit -> Publish -> Confirm
 //! rotation       ReadSecret, ReadSecret (bytes), ReadKey -> Commit -> Publish -> Confirm
 //! a skip         ReadSecret, ReadKey -> Schedule
+//! a withdrawal   ReadSecret, ReadKey -> Withdraw -> Consume
 //! anything else  ReadSecret, ReadSecret (bytes), ReadKey -> decide on that pair
 //! ```
 
@@ -63,6 +64,17 @@ pub enum Step {
         /// Its resourceVersion.
         version: Version,
     },
+    /// Read whether the Secret that was delivered is still there. It may stay unknown.
+    Look,
+    /// Delete exactly this Secret: the key was delivered in it, as long ago as the spec asks.
+    Withdraw {
+        /// Its uid.
+        uid: Uid,
+        /// Its resourceVersion.
+        version: Version,
+    },
+    /// Record that the Secret that was delivered is gone, by compare-and-swap on the AccessKey.
+    Consume,
     /// Make this Secret, restored from a backup, belong to the restored AccessKey.
     Adopt {
         /// Its uid.
@@ -174,8 +186,11 @@ pub fn next(observed: &Observed, now: Now, timing: &Timing) -> Step {
         },
         Errand::Retire => Step::Retire,
         Errand::Schedule(next) => Step::Schedule { next, skips: false },
+        Errand::Look => Step::Look,
+        Errand::Consume => Step::Consume,
+        Errand::Withdraw => withdraw(observed),
         Errand::Inspect => read_pair(observed).unwrap_or_else(|| decide(observed, now, timing)),
-        Errand::Sweep => read_pair(observed).unwrap_or_else(|| sweep(observed)),
+        Errand::Sweep => read_pair(observed).unwrap_or_else(|| sweep(observed, timing)),
     }
 }
 
@@ -250,6 +265,9 @@ enum Errand {
     Sweep,
     Retire,
     Schedule(Option<Timestamp>),
+    Look,
+    Consume,
+    Withdraw,
 }
 
 impl Errand {
@@ -298,12 +316,23 @@ fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
         return Errand::none(Situation::VerifierLost, None);
     }
     let until_retirement = view.ledger.next_retirement().map(|end| until(end, now));
+    // What may still turn up finds the name taken as long as the Secret is there.
+    let withdrawal = view.withdrawal.filter(|_| until_sweep.is_none());
+    let until_withdrawal = withdrawal.map(|at| until(at, now));
     match until_retirement {
         Some(Duration::ZERO) => Errand::Retire,
+        _ if until_withdrawal == Some(Duration::ZERO) => Errand::Withdraw,
+        _ if view.news && view.has_delivered() && !observed.has_looked() => Errand::Look,
+        _ if observed.misses_delivered() => Errand::Consume,
         _ => {
             let until_rotation = next.filter(|next| *next > now.wall);
             let until_rotation = until_rotation.map(|next| until(next, now));
-            let waits = [until_retirement, until_sweep, until_rotation];
+            let waits = [
+                until_retirement,
+                until_sweep,
+                until_rotation,
+                until_withdrawal,
+            ];
             Errand::none(Situation::Settled, waits.into_iter().flatten().min())
         }
     }
@@ -350,6 +379,23 @@ fn read_pair(observed: &Observed) -> Option<Step> {
         }
         Some(_) if observed.source != Source::Live => Some(Step::ReadKey),
         Some(_) => None,
+    }
+}
+
+/// The Secret first and *then* the AccessKey, live, which tells that nothing newer is in it. If that has changed
+/// meanwhile, the Secret may have been read before it was made.
+fn withdraw(observed: &Observed) -> Step {
+    match (&observed.secret, observed.source) {
+        (None, _) => Step::ReadSecret { bytes: false },
+        (Some(_), Source::Cache | Source::Answer) => Step::ReadKey,
+        (Some(_), Source::Live) if !observed.has_looked() => Step::StartOver,
+        (Some(_), Source::Live) => match observed.delivered() {
+            Some(secret) => Step::Withdraw {
+                uid: secret.uid.clone(),
+                version: secret.version,
+            },
+            None => Step::Consume,
+        },
     }
 }
 
@@ -454,9 +500,8 @@ fn write(observed: &Observed, now: Moment, timing: &Timing) -> Step {
 /// nothing of theirs can turn up. That it was read absent (rule 3) is the case of a first issue; of
 /// a rotation, that it held an older secret.
 fn outlived(observed: &Observed, timing: &Timing) -> Vec<AttemptId> {
-    let at = match &observed.secret {
-        Some(SecretSeen::Absent(at) | SecretSeen::Present(PresentSecret { at, .. })) => *at,
-        None => return Vec::new(),
+    let Some(at) = observed.secret.as_ref().map(SecretSeen::at) else {
+        return Vec::new();
     };
     let attempts = observed.ledger().attempts().iter().copied();
     attempts
@@ -465,9 +510,11 @@ fn outlived(observed: &Observed, timing: &Timing) -> Vec<AttemptId> {
 }
 
 /// Rule 4, on the pair that was read: only if the AccessKey did not change while the Secret was
-/// read.
-fn sweep(observed: &Observed) -> Step {
-    if observed.remembered != Some(observed.view.version) {
+/// read, and that not for another reason before the grace was over.
+fn sweep(observed: &Observed, timing: &Timing) -> Step {
+    let at = observed.secret.as_ref().map(SecretSeen::at);
+    let until_sweep = at.and_then(|at| observed.until_sweep(at, timing));
+    if !observed.has_looked() || until_sweep != Some(Duration::ZERO) {
         return Step::StartOver;
     }
     let stray = |attempt: &AttemptId| {

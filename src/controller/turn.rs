@@ -19,6 +19,8 @@ pub enum Turn {
     RotationSkipped,
     /// A secret of it is accepted no more, for newer ones.
     Retired,
+    /// The Secret in which it was delivered is gone.
+    Consumed,
 }
 
 impl Turn {
@@ -34,7 +36,12 @@ impl Turn {
             let mut kept = after.verifiers.iter();
             !kept.any(|kept| kept.verifier == old.verifier)
         });
+        let gone = |status: &AccessKeyStatus| {
+            let delivered = status.secret.as_ref();
+            delivered.is_some_and(|secret| secret.consumed_at.is_some())
+        };
         let turns = [
+            (gone(after) && !gone(before)).then_some(Turn::Consumed),
             Turn::of_use(before, after),
             started.then_some(Turn::RotationStarted),
             retired.then_some(Turn::Retired),
@@ -63,6 +70,7 @@ impl Turn {
             Turn::RotationStarted => "RotationStarted",
             Turn::RotationSkipped => "RotationSkipped",
             Turn::Retired => "Retired",
+            Turn::Consumed => "Consumed",
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Budget {
     pub dues: u8,
     /// The user removes the schedule, or adds it again.
     pub changes: u8,
+    /// The spec asks to delete each Secret soon after it was delivered.
+    pub withdraws: bool,
     /// By so many hours the second controller's clock is behind.
     pub behind: u8,
     /// The user edits something of the AccessKey or of the Secret that does not matter.
@@ -43,6 +45,9 @@ impl fmt::Display for Budget {
         write!(f, "attempts {}", self.attempts)?;
         if self.controllers == 1 {
             write!(f, ", one controller")?;
+        }
+        if self.withdraws {
+            write!(f, ", withdraws")?;
         }
         let others = [
             ("crashes", self.crashes),
@@ -77,6 +82,7 @@ pub const fn attempts(attempts: u8) -> Budget {
         rotations: 0,
         dues: 0,
         changes: 0,
+        withdraws: false,
         behind: 0,
         edits: 0,
         recreations: 0,
@@ -90,6 +96,16 @@ pub const fn attempts(attempts: u8) -> Budget {
 /// The same for one controller.
 pub const fn alone(tries: u8) -> Budget {
     attempts(tries).controllers(1)
+}
+
+impl Budget {
+    /// The same, each Secret being deleted once it was delivered.
+    pub const fn withdraws(self) -> Budget {
+        Budget {
+            withdraws: true,
+            ..self
+        }
+    }
 }
 
 /// `Budget::faults(1)` and so on: the same budget, with that much of one thing.

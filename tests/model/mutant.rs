@@ -54,6 +54,9 @@ pub enum Mutant {
     ScheduleSkipsAll,
     ScheduleForgetsTheVersion,
 
+    WithdrawnWithoutTheKey,
+    UnseenIsConsumed,
+
     // Scheduled rotations.
     DueTimeIsServedTwice,
     DueIsIgnored,
@@ -67,6 +70,7 @@ pub enum Mutant {
     RetireIgnoresTheVersion,
     ScheduleIgnoresTheVersion,
     SkipIgnoresTheVersion,
+    ConsumeIgnoresTheVersion,
     CreateOverwrites,
     ReplaceIgnoresTheUid,
     ReplaceIgnoresTheVersion,
@@ -251,6 +255,16 @@ pub const NEEDED: &[Row] = &[
         alone(2).dues(1).deletions(1).faults(1),
     ),
     (
+        Mutant::WithdrawnWithoutTheKey,
+        Rule::OnlyDeliveredIsWithdrawn,
+        attempts(2).withdraws().rotations(1),
+    ),
+    (
+        Mutant::UnseenIsConsumed,
+        Rule::OnlyGoneIsConsumed,
+        alone(1).withdraws(),
+    ),
+    (
         Mutant::DueTimeIsServedTwice,
         Rule::OneIssueForADueTime,
         alone(3).dues(1),
@@ -290,6 +304,11 @@ pub const NEEDED: &[Row] = &[
         Mutant::ScheduleIgnoresTheVersion,
         Rule::NothingWrittenIsLost,
         attempts(2).dues(1).changes(1).rotations(1),
+    ),
+    (
+        Mutant::ConsumeIgnoresTheVersion,
+        Rule::NothingWrittenIsLost,
+        attempts(2).withdraws().rotations(1),
     ),
     (
         Mutant::SkipIgnoresTheVersion,
@@ -409,7 +428,8 @@ impl Mutant {
             | (Mutant::SweepIgnoresTheVersion, Purpose::ClearMark)
             | (Mutant::RetireIgnoresTheVersion, Purpose::Retire)
             | (Mutant::ScheduleIgnoresTheVersion, Purpose::Schedule)
-            | (Mutant::SkipIgnoresTheVersion, Purpose::Skip) => Checks::NOT_THE_VERSION,
+            | (Mutant::SkipIgnoresTheVersion, Purpose::Skip)
+            | (Mutant::ConsumeIgnoresTheVersion, Purpose::Consume) => Checks::NOT_THE_VERSION,
             _ => Checks::ALL,
         }
     }

@@ -140,6 +140,16 @@ impl Mutant {
             (Mutant::SweepTakesNothing, Step::DeleteSecret { .. }) if is_marked(observed) => {
                 Step::ClearMark
             }
+            (Mutant::WithdrawnWithoutTheKey, Step::ReadKey)
+                if observed.view.withdrawal.is_some() =>
+            {
+                secret.map_or(Step::ReadKey, withdraw)
+            }
+            (Mutant::UnseenIsConsumed, Step::ReadSecret { bytes: false })
+                if observed.view.withdrawal.is_some() && ledger.issuance.is_none() =>
+            {
+                Step::Consume
+            }
             (Mutant::ScheduleSkipsAll, Step::Commit { .. }) if is_scheduled(observed) => {
                 skip(observed)
             }
@@ -325,6 +335,13 @@ fn has_looked(observed: &Observed) -> bool {
 
 fn is_ours(observed: &Observed, secret: &PresentSecret) -> bool {
     secret.owner.as_ref() == Some(&observed.view.uid)
+}
+
+fn withdraw(secret: &PresentSecret) -> Step {
+    Step::Withdraw {
+        uid: secret.uid.clone(),
+        version: secret.version,
+    }
 }
 
 fn delete(secret: &PresentSecret) -> Step {

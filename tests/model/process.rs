@@ -226,19 +226,25 @@ impl World {
                 } else {
                     Purpose::Schedule
                 };
-                (purpose, ledger.schedule(*next), Attempts::default())
+                let next = match skips {
+                    true => ledger.skip(*next),
+                    false => ledger.schedule(*next),
+                };
+                (purpose, next, Attempts::default())
             }
+            Step::Consume => (Purpose::Consume, ledger.consume(), Attempts::default()),
             Step::Publish { attempt, over } => return Some(publish(view, *attempt, over.as_ref())),
-            Step::DeleteSecret { uid, version } => {
+            Step::DeleteSecret { uid, version } | Step::Withdraw { uid, version } => {
                 return Some(Write::Delete {
                     uid: uid.clone(),
                     version: *version,
                     owner: view.uid.clone(),
+                    withdraws: matches!(step, Step::Withdraw { .. }),
                 });
             }
             // Nothing is restored here; a mutant that takes a key for a restored one stays there.
             Step::Adopt { .. } | Step::Rebind => return None,
-            Step::ReadKey | Step::ReadSecret { .. } | Step::Recheck => return None,
+            Step::ReadKey | Step::ReadSecret { .. } | Step::Recheck | Step::Look => return None,
             Step::StartOver | Step::Rest(_) => return None,
         };
         Some(Write::Status(StatusWrite {
@@ -264,7 +270,7 @@ impl World {
                 run.read = self.secret.as_ref().and_then(|secret| secret.holds);
                 Answer::Secret(self.seen(&run.observed, Bytes::Read))
             }
-            Step::ReadSecret { bytes: false } | Step::Recheck => {
+            Step::ReadSecret { bytes: false } | Step::Recheck | Step::Look => {
                 Answer::Secret(self.seen(&run.observed, Bytes::Unread))
             }
             _ => return self.go_on(controller, run.observed, run.read),

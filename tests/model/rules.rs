@@ -19,6 +19,8 @@ pub enum Rule {
     OneIssueForADueTime,
     ConsumedSecretStaysAway,
     OnlyConsumedIsSkipped,
+    OnlyDeliveredIsWithdrawn,
+    OnlyGoneIsConsumed,
     CommittedBeforePublished,
     PublishedBeforeAccepted,
     RestsOnTheAcceptedSecret,
@@ -41,6 +43,7 @@ impl Rule {
             | Rule::OneIssueForADueTime
             | Rule::ConsumedSecretStaysAway
             | Rule::OnlyConsumedIsSkipped => "I1",
+            Rule::OnlyDeliveredIsWithdrawn | Rule::OnlyGoneIsConsumed => "I3",
             Rule::CommittedBeforePublished
             | Rule::PublishedBeforeAccepted
             | Rule::RestsOnTheAcceptedSecret => "I2",
@@ -63,6 +66,8 @@ impl fmt::Display for Rule {
             Rule::OneIssueForADueTime => "a due time has two secrets issued",
             Rule::ConsumedSecretStaysAway => "a schedule makes a Secret that was taken away",
             Rule::OnlyConsumedIsSkipped => "a rotation is skipped whose Secret is there",
+            Rule::OnlyDeliveredIsWithdrawn => "a Secret is withdrawn whose secret is not accepted",
+            Rule::OnlyGoneIsConsumed => "a Secret is said to be gone that is there",
             Rule::CommittedBeforePublished => "a secret is published that was not committed to",
             Rule::PublishedBeforeAccepted => "a secret is accepted that was never published",
             Rule::RestsOnTheAcceptedSecret => "at rest the Secret holds another than the newest",
@@ -218,6 +223,17 @@ impl History {
         self.keeps(!delivered, Rule::DeliveredSecretIsNotTouched);
     }
 
+    /// The Secret in which a key was delivered is deleted, as its spec asks.
+    pub fn withdraws(&mut self, owner: &Uid, secret: &Stored) {
+        self.touches(owner, secret);
+        let delivered = |(of, _, attempt): &(Uid, u32, AttemptId)| {
+            of == owner && Some(*attempt) == secret.holds
+        };
+        let delivered = self.accepted.iter().any(delivered);
+        self.keeps(delivered, Rule::OnlyDeliveredIsWithdrawn);
+        self.takes(secret);
+    }
+
     fn touches(&mut self, owner: &Uid, secret: &Stored) {
         let ours = secret.owner.as_ref() == Some(owner) && secret.holds.is_some();
         self.keeps(ours, Rule::ForeignSecretIsNotTouched);
@@ -232,6 +248,11 @@ impl History {
             if before.issuance.is_none() {
                 self.opens(key, hour, there);
             }
+        }
+        if write.purpose == Purpose::Consume {
+            let newest = before.accepted.last();
+            let taken = newest.is_none_or(|newest| self.has_taken(newest.attempt));
+            self.keeps(taken, Rule::OnlyGoneIsConsumed);
         }
         if write.purpose == Purpose::Skip {
             let newest = before.accepted.last();

@@ -6,7 +6,7 @@ use keyward::controller::observed::Answer;
 
 use crate::rules::Attempts;
 use crate::shared::Shared;
-use crate::world::World;
+use crate::world::{World, wall};
 
 /// A Secret. It holds an attempt, or bytes that a user put there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +36,8 @@ pub enum Write {
         version: Version,
         /// The AccessKey for which it is sent; the API server does not see that.
         owner: Uid,
+        /// Whether the key was delivered in it, and not by mistake.
+        withdraws: bool,
     },
 }
 
@@ -67,6 +69,8 @@ pub enum Purpose {
     Schedule,
     /// A rotation that was due is left out.
     Skip,
+    /// The Secret is gone.
+    Consume,
 }
 
 impl World {
@@ -97,10 +101,14 @@ impl World {
                 uid,
                 version,
                 owner,
+                withdraws,
             } => match self.stored(uid, *version, self.mutant.deletes()) {
                 Some(secret) => {
                     let secret = secret.clone();
-                    self.history.deletes(owner, &secret);
+                    match withdraws {
+                        true => self.history.withdraws(owner, &secret),
+                        false => self.history.deletes(owner, &secret),
+                    }
                     self.secret = None;
                     Answer::Done
                 }
@@ -120,7 +128,12 @@ impl World {
         }
         let there = self.secret.is_some();
         self.history.records(write, key, self.hour, there);
-        let view = self.edit_key(|key| key.ledger = write.ledger.clone());
+        let withdraws = self.left.withdraws;
+        let view = self.edit_key(|key| {
+            key.ledger = write.ledger.clone();
+            let delivered = key.ledger.secret.is_some() && !key.ledger.consumed;
+            key.withdrawal = (withdraws && delivered).then(|| wall(0));
+        });
         match write.purpose {
             Purpose::Commit(attempt) => Answer::Committed(view, attempt),
             _ => Answer::Written(view),

@@ -163,6 +163,8 @@ impl World {
             suspended: false,
             restored: false,
             wanted: 1,
+            news: false,
+            withdrawal: None,
             rotation: Rotation {
                 overlap: OVERLAP,
                 every: (budget.dues > 0).then_some(EVERY),

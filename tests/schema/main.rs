@@ -112,7 +112,7 @@ fn issued_status() -> Value {
             { "revision": 1, "verifier": verifier, "issuedAt": time, "validUntil": time },
             { "revision": 2, "verifier": verifier, "check": "0123abcd", "issuedAt": time },
         ],
-        "secret": { "name": "subject", "uid": "9d3c6b0e", "publishedAt": time },
+        "secret": { "name": "subject", "uid": "9d3c6b0e", "publishedAt": time, "consumedAt": time },
         "unsettled": { "attempts": [attempt] },
         "conditions": [{
             "type": "Ready",

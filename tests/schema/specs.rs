@@ -247,6 +247,10 @@ async fn access_key_specs() {
         ("64 annotations", secret(json!({ "annotations": numbered(64) })), Accepted),
         ("65 annotations", secret(json!({ "annotations": numbered(65) })), Refused(&["spec.secret.annotations", "64"])),
         // secret.keys
+        ("the shortest time to be taken", secret(json!({ "deleteAfter": "1m" })), Accepted),
+        ("a time to be taken too short", secret(json!({ "deleteAfter": "59s" })), Refused(&["spec.secret.deleteAfter", "at least 1m"])),
+        ("a time to be taken in days", secret(json!({ "deleteAfter": "1d" })), Refused(&["spec.secret.deleteAfter", "whole numbers with the units"])),
+        ("a schedule for a secret that is not to stay", json!({ "restrictions": { "allDevices": true }, "rotation": { "every": "24h" }, "secret": { "deleteAfter": "1h" } }), Refused(&["exclude each other", "remove one of the two"])),
         ("both entries", keys(json!({ "key": "username", "secret": "password" })), Accepted),
         ("one entry", keys(json!({ "secret": "MQTT_PASSWORD" })), Accepted),
         ("an entry that begins with a dot", keys(json!({ "key": ".user" })), Accepted),

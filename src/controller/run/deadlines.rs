@@ -43,6 +43,12 @@ fn steps() -> Vec<Step> {
             uid: uid.clone(),
             version,
         },
+        Step::Withdraw {
+            uid: uid.clone(),
+            version,
+        },
+        Step::Look,
+        Step::Consume,
         Step::Adopt { uid, version },
         Step::Rebind,
         Step::ClearMark,
@@ -57,6 +63,7 @@ fn steps() -> Vec<Step> {
             Step::ReadKey | Step::ReadSecret { .. } | Step::Recheck => {}
             Step::Commit { .. } | Step::Publish { .. } | Step::Confirm { .. } => {}
             Step::DeleteSecret { .. } | Step::Adopt { .. } | Step::Rebind => {}
+            Step::Withdraw { .. } | Step::Look | Step::Consume => {}
             Step::ClearMark | Step::Retire | Step::Schedule { .. } => {}
             Step::StartOver | Step::Rest(_) => panic!("{step:?} asks for nothing"),
         }

@@ -12,6 +12,7 @@ use super::super::rotation::Rotation;
 use super::*;
 
 mod cache;
+mod delivery;
 mod issue;
 mod lives;
 mod rotation;
@@ -124,6 +125,8 @@ fn view(wanted: u32) -> View {
         suspended: false,
         restored: false,
         wanted,
+        news: false,
+        withdrawal: None,
         rotation: Rotation {
             overlap: DAY,
             every: None,
@@ -203,6 +206,15 @@ fn present(name: &str, version: u64, owner: Option<&str>, bytes: Bytes) -> Secre
 
 fn ours(bytes: Bytes) -> SecretSeen {
     present("secret", 9, Some("key"), bytes)
+}
+
+fn seen_after(wait: Duration, mut secret: SecretSeen) -> SecretSeen {
+    match &mut secret {
+        SecretSeen::Absent(at) | SecretSeen::Present(PresentSecret { at, .. }) => {
+            *at = Moment::default() + wait;
+        }
+    }
+    secret
 }
 
 fn foreign() -> SecretSeen {

@@ -61,6 +61,7 @@ fn a_sweep_deletes_only_what_it_looks_for() {
         ),
     ];
     for (case, secret, holds, expected) in rows {
+        let secret = seen_after(GRACE, secret);
         assert_eq!(
             inspected_at(GRACE, marked(), secret, holds).step(),
             expected,

@@ -92,7 +92,7 @@ fn a_secret_that_was_taken_away_is_not_made_again() {
 #[test]
 fn what_was_skipped_is_over() {
     let mut skipped = scheduled();
-    skipped.ledger = skipped.ledger.schedule(Some(after(EVERY + EVERY)));
+    skipped.ledger = skipped.ledger.skip(Some(after(EVERY + EVERY)));
     let walk = Walk::from(skipped).after(EVERY.unsigned_abs());
     assert_eq!(walk.step(), wakes(Situation::Settled, EVERY.unsigned_abs()));
 }
@@ -101,7 +101,7 @@ fn what_was_skipped_is_over() {
 fn another_controller_may_have_been_faster() {
     let walk = Walk::from(scheduled()).after(EVERY.unsigned_abs());
     let rotated = View {
-        ledger: scheduled().ledger.schedule(Some(after(EVERY + EVERY))),
+        ledger: scheduled().ledger.skip(Some(after(EVERY + EVERY))),
         ..scheduled()
     };
     let walk = walk

@@ -31,7 +31,7 @@ mod users;
 #[path = "faults/workload.rs"]
 mod workload;
 
-use campaign::{all, judge, pairs, singles};
+use campaign::{all, judge, pairs, single_lines, singles};
 use field::Field;
 use plan::Line;
 use rand::SeedableRng;
@@ -66,6 +66,12 @@ single_faults! {
     single_faults_on_two => Two PATIENT,
     single_faults_on_consume => Consume PATIENT,
     #[ignore = "long: make prove"]
+    single_faults_on_schedule => Schedule PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_limit => Limit PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_impatient_schedule => Schedule IMPATIENT,
+    #[ignore = "long: make prove"]
     single_faults_on_impatient_consume => Consume IMPATIENT,
     #[ignore = "long: make prove"]
     single_faults_on_impatient_recreate => Recreate IMPATIENT,
@@ -85,6 +91,16 @@ single_faults! {
     single_faults_on_restore => Restore PATIENT,
     #[ignore = "long: make prove"]
     single_faults_on_many => Many PATIENT,
+}
+
+/// It takes more requests than any other workload of one controller.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn some_single_faults_on_schedule() {
+    let field = Field::new().await;
+    let lines = single_lines(&field, Workload::Schedule, PATIENT).await;
+    let mut random = StdRng::seed_from_u64(chance::seed().unwrap_or(SEED));
+    let some = lines.sample(&mut random, 200).cloned().collect();
+    judge("some single faults on schedule", &all(&field, some).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,17 +26,22 @@ pub async fn all(field: &Arc<Field>, lines: Vec<Line>) -> Vec<Outcome> {
 
 /// Every single fault at every place of a workload, with users of this patience.
 pub async fn singles(field: &Arc<Field>, workload: Workload, seed: u64) -> Vec<Outcome> {
+    let outcomes = all(field, single_lines(field, workload, seed).await).await;
+    if seed == 0 && workload.controllers() == 1 {
+        they_happened(&outcomes);
+    }
+    outcomes
+}
+
+/// The runs with every single fault.
+pub async fn single_lines(field: &Arc<Field>, workload: Workload, seed: u64) -> Vec<Line> {
     let places = places(field, workload, seed).await;
     let lines = places.into_iter().map(|fault| Line {
         workload,
         seed,
         faults: vec![fault],
     });
-    let outcomes = all(field, lines.collect()).await;
-    if seed == 0 && workload.controllers() == 1 {
-        they_happened(&outcomes);
-    }
-    outcomes
+    lines.collect()
 }
 
 /// What is planned at places that were reached without it must happen, nearly always: what comes

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::Method;
 use jiff::Timestamp;
-use keyward::api::{AcceptedVerifier, AccessKey, KeyState};
+use keyward::api::{AcceptedVerifier, AccessKey, AccessKeyStatus, KeyState};
 use keyward::key::Secret;
 use keyward::policy::{Decision, KeyRecord, Known, Presented, decide};
 use keyward::verifier::Verifier;
@@ -43,6 +43,7 @@ pub fn judge(case: &Case<'_>) -> Vec<String> {
         uids: BTreeMap::new(),
         records: BTreeMap::new(),
         attempts: BTreeSet::new(),
+        turns: 0,
         found: Vec::new(),
     };
     for version in case.versions {
@@ -62,6 +63,8 @@ struct Bench<'a> {
     records: BTreeMap<String, Record>,
     /// All verifiers that were ever committed to.
     attempts: BTreeSet<String>,
+    /// How often a status said something that is an Event.
+    turns: usize,
     found: Vec<String>,
 }
 
@@ -81,6 +84,7 @@ struct Record {
     key: Option<String>,
     accepted: BTreeMap<i32, String>,
     last: Vec<AcceptedVerifier>,
+    status: AccessKeyStatus,
 }
 
 impl Bench<'_> {
@@ -123,6 +127,8 @@ impl Bench<'_> {
         let before = record.clone();
         record.key.clone_from(&status.key);
         record.last.clone_from(&status.verifiers);
+        record.status.clone_from(status);
+        self.turns += turns(&before.status, status);
         for known in &status.verifiers {
             record
                 .accepted
@@ -248,6 +254,9 @@ impl Bench<'_> {
                 .iter()
                 .flatten()
                 .any(|id| id == "pump");
+        let spec = &key.spec;
+        let has_begun = spec.not_before.as_ref().is_none_or(|begin| begin.0 <= now);
+        let is_over = spec.expires_at.as_ref().is_some_and(|end| end.0 <= now);
         let status = key.status.clone().unwrap_or_default();
         let valid = |known: &&AcceptedVerifier| {
             let until = known.valid_until.as_ref();
@@ -257,6 +266,8 @@ impl Bench<'_> {
         let own = secret.owner == key.uid() || self.case.workload == Workload::Restore;
         let accepted = verifiers.any(|known| accepts(&known.verifier, &secret.plaintext));
         own && admits
+            && has_begun
+            && !is_over
             && accepted
             && key.spec.state == KeyState::Active
             && key.metadata.deletion_timestamp.is_none()
@@ -307,7 +318,7 @@ impl Bench<'_> {
 
     /// Invariants I4, I7 and I11: no Secret is replaced or deleted but by its uid and version, and
     /// only if it is ours; plaintext is sent in Secrets only; an Event for each secret that was
-    /// accepted, at most.
+    /// accepted and for each turn, at most.
     fn asked_rightly(&mut self) {
         let mut events = 0;
         for asked in &self.case.asked {
@@ -323,8 +334,9 @@ impl Bench<'_> {
         let accepted = self.records.values().map(|record| record.accepted.len());
         let accepted: usize = accepted.sum();
         let restored = self.case.workload == Workload::Restore;
-        let enough = restored || events <= accepted + self.case.refusals;
-        let what = format!("{events} Events about {accepted} secrets");
+        let enough = restored || events <= accepted + self.turns + self.case.refusals;
+        let turns = self.turns;
+        let what = format!("{events} Events about {accepted} secrets and {turns} turns");
         self.unless(enough, "I11", "an AccessKey", &what);
     }
 
@@ -364,6 +376,31 @@ impl Bench<'_> {
             self.found.push(format!("{invariant}: {name} {what}"));
         }
     }
+}
+
+/// What one status says that is an Event, and the one before did not: another state, or the end of the
+/// present one soon; a rotation that
+/// begins or is left out, a verifier that is gone.
+fn turns(before: &AccessKeyStatus, after: &AccessKeyStatus) -> usize {
+    let told = |status: &AccessKeyStatus| {
+        let mut conditions = status.conditions.iter();
+        let active = conditions.find(|condition| condition.type_ == "Active");
+        (status.state, active.map(|active| active.reason.clone()))
+    };
+    let another_state = before.state.is_some() && told(before) != told(after);
+    let begins = before.issuance.is_none() && after.issuance.is_some();
+    let moved = before.next_rotation.is_some() && before.next_rotation != after.next_rotation;
+    let gone = before.verifiers.iter().any(|old| {
+        let mut kept = after.verifiers.iter();
+        !kept.any(|kept| kept.verifier == old.verifier)
+    });
+    let turns = [
+        another_state,
+        begins && !after.verifiers.is_empty(),
+        moved && after.issuance.is_none(),
+        gone,
+    ];
+    turns.into_iter().filter(|turn| *turn).count()
 }
 
 /// Does this verifier accept this plaintext? Asked so often that the answers are kept.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use jiff::Timestamp;
-use keyward::api::AccessKey;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use keyward::api::{AccessKey, EffectiveState, KeyState};
 use keyward::clock::{Clock, ManualClock};
 use keyward::controller::Nudge;
 use kube::ResourceExt;
@@ -23,7 +24,7 @@ use super::recorder::Stored;
 use super::support::controller::GRACE;
 use super::support::fault::{At, Fault};
 use super::support::history::is_done;
-use super::workload::Workload;
+use super::workload::{Act, Workload};
 
 /// Invariant I9: once nothing goes wrong any more, all is well after this time.
 const LIMIT: Duration = Duration::from_secs(60).saturating_add(GRACE);
@@ -83,7 +84,7 @@ pub struct Run<'a> {
     pub(super) line: &'a Line,
     /// What the names of its objects begin with.
     pub(super) prefix: String,
-    clock: Clock,
+    pub(super) clock: Clock,
     hand: ManualClock,
     pub(super) members: Vec<Member>,
     random: StdRng,
@@ -157,6 +158,10 @@ impl<'a> Run<'a> {
 
     async fn go(&mut self) -> Result<(), String> {
         for act in self.line.workload.acts() {
+            if matches!(act, Act::ComeDue | Act::Pass(_)) {
+                // More time passes than any request may live.
+                self.until_done(More::Nothing).await?;
+            }
             self.act(act).await;
             if self.line.seed == 0 {
                 self.until_done(More::ToCome).await?;
@@ -227,7 +232,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn pass(&mut self, seconds: u64) {
+    pub(super) fn pass(&mut self, seconds: u64) {
         let by = Duration::from_secs(seconds);
         let before = self.calm;
         self.calm += by;
@@ -384,6 +389,15 @@ impl<'a> Run<'a> {
             return Some(format!("{name} is not done: {:?}", key.status));
         }
         let status = key.status.as_ref()?;
+        let next = status.next_rotation.as_ref().map(|next| next.0);
+        if key.spec.rotation.every.is_some()
+            && next.is_none_or(|next| next <= self.clock.now().wall)
+        {
+            return Some(format!("{name} is due"));
+        }
+        if status.state != Some(state_at(key, self.clock.now().wall)) {
+            return Some(format!("{name} is said to be {:?}", status.state));
+        }
         let newest = status.verifiers.last()?;
         let secret = self.field.recorder.secret(&self.place.name, &name);
         let fits = |plaintext: &String| accepts(&newest.verifier, plaintext);
@@ -502,6 +516,18 @@ impl<'a> Run<'a> {
             violations.push("the record is incomplete".to_owned());
         }
         violations
+    }
+}
+
+/// What an issued key is to be said to be.
+fn state_at(key: &AccessKey, now: Timestamp) -> EffectiveState {
+    let has_come = |time: &Option<Time>| time.as_ref().is_some_and(|time| time.0 <= now);
+    let begins = &key.spec.not_before;
+    match key.spec.state {
+        KeyState::Inactive => EffectiveState::Inactive,
+        KeyState::Active if begins.is_some() && !has_come(begins) => EffectiveState::NotYetValid,
+        KeyState::Active if has_come(&key.spec.expires_at) => EffectiveState::Expired,
+        KeyState::Active => EffectiveState::Active,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What users do to the objects of a run.
 
+use jiff::SignedDuration;
 use keyward::api::AccessKey;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -29,6 +30,9 @@ impl Run<'_> {
                     self.wanted.insert(name.clone(), None);
                 }
                 Act::Restore => self.restore(name).await,
+                Act::ComeDue => self.come_due(name).await,
+                Act::Limit(begin, end) => self.limit(name, *begin, *end).await,
+                Act::Pass(hours) => self.pass(hours * 3600),
             }
         }
     }
@@ -73,6 +77,22 @@ impl Run<'_> {
         if let Some(secret) = self.place.take_secret(name).await {
             self.taken.insert(secret);
         }
+    }
+
+    async fn limit(&mut self, name: &str, begin: i64, end: i64) {
+        let now = self.clock.now().wall;
+        let after = |hours| now + SignedDuration::from_hours(hours);
+        let spec = json!({ "notBefore": after(begin), "expiresAt": after(end) });
+        self.change(name, &spec).await;
+    }
+
+    async fn come_due(&mut self, name: &str) {
+        let status = self.keys().get(name).await.expect("the admin may").status;
+        let next = status.and_then(|status| status.next_rotation);
+        let left = next.map(|next| next.0.duration_since(self.clock.now().wall));
+        // It rounds up.
+        let left = left.map_or(0, |left| left.as_secs() + 1);
+        self.pass(left.try_into().unwrap_or_default());
     }
 
     /// The Secret is not restored: it counts as consumed.

@@ -18,6 +18,8 @@ pub enum Workload {
     Two,
     TwoRotate,
     Restore,
+    Schedule,
+    Limit,
     Many,
 }
 
@@ -38,11 +40,17 @@ pub enum Act {
     EndNamespace,
     /// Deletes the AccessKey, and restores it with its status, but without its Secret.
     Restore,
+    /// Lets time pass until the next scheduled rotation is due.
+    ComeDue,
+    /// Has the key's time begin in so many hours, and be over in as many.
+    Limit(i64, i64),
+    /// Lets so many hours pass.
+    Pass(u64),
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Workload; 11] = [
+    pub const ALL: [Workload; 13] = [
         Workload::Create,
         Workload::Toggle,
         Workload::Recreate,
@@ -53,6 +61,8 @@ impl Workload {
         Workload::Two,
         Workload::TwoRotate,
         Workload::Restore,
+        Workload::Schedule,
+        Workload::Limit,
         Workload::Many,
     ];
 
@@ -93,6 +103,25 @@ impl Workload {
             Workload::EndNamespace => vec![Act::Create, Act::EndNamespace],
             Workload::TwoRotate => vec![Act::Create, rotated(2, "1h")],
             Workload::Restore => vec![Act::Create, Act::Restore],
+            // The last tenth of its time, too, is a turn.
+            Workload::Limit => vec![
+                Act::Create,
+                Act::Limit(1, 11),
+                Act::Pass(1),
+                Act::Pass(9),
+                Act::Pass(1),
+            ],
+            Workload::Schedule => {
+                let rotation = json!({ "every": "10h", "overlap": "1h" });
+                let change = Act::Change(json!({ "rotation": rotation }));
+                vec![
+                    Act::Create,
+                    change,
+                    Act::ComeDue,
+                    Act::TakeSecret,
+                    Act::ComeDue,
+                ]
+            }
         }
     }
 }
@@ -110,6 +139,8 @@ impl Display for Workload {
             Workload::Two => "two",
             Workload::TwoRotate => "two-rotate",
             Workload::Restore => "restore",
+            Workload::Schedule => "schedule",
+            Workload::Limit => "limit",
             Workload::Many => "many",
         })
     }

@@ -6,7 +6,9 @@ mod support;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use keyward::api::{AccessKey, AccessKeyStatus};
+use kube::api::PostParams;
 use serde_json::json;
 use support::controller::TestController;
 use support::keys::{Ask, Place, accepting, fits, key, plaintext};
@@ -211,6 +213,25 @@ async fn what_was_missed_is_issued_once() {
     fits(&rotated, &place.delivered("pump").await);
     has_sent(&another, &IN_PLACE).await;
     is_drawn_after(next(&place).await, another.now());
+}
+
+/// The shortest schedule is an hour: so the status says that the first secret is nearly as old.
+#[tokio::test]
+async fn by_itself_a_key_rotates_when_it_is_due() {
+    let place = Place::served("by-itself").await;
+    let controller = TestController::start(&place).await;
+    place.apply(every("1h")).await;
+    let mut key = place.ready("pump").await;
+    let soon = Timestamp::now() + SignedDuration::from_secs(3);
+    let status = key.status.as_mut().expect("a status");
+    status.verifiers[0].issued_at = Time(soon - SignedDuration::from_hours(1));
+    status.next_rotation = Some(Time(soon));
+    let params = PostParams::default();
+    let aged = place.keys.replace_status("pump", &params, &key);
+    aged.await.expect("the admin may");
+    let rotated = place.issued("pump", 2).await;
+    fits(&rotated, &place.delivered("pump").await);
+    place.keeps_its_secrets(&[&controller]).await;
 }
 
 #[tokio::test]
@@ -464,9 +485,13 @@ async fn at_most_four_secrets_are_accepted_and_each_for_all_of_its_overlap() {
 /// The revisions that are accepted, and until when.
 fn ends(key: &AccessKey) -> Vec<(i32, Option<Timestamp>)> {
     let verifiers = key.status.iter().flat_map(|status| &status.verifiers);
-    let end = |until: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| until.0;
     verifiers
-        .map(|known| (known.revision, known.valid_until.as_ref().map(end)))
+        .map(|known| {
+            (
+                known.revision,
+                known.valid_until.as_ref().map(|until| until.0),
+            )
+        })
         .collect()
 }
 

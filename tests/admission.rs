@@ -190,7 +190,7 @@ async fn the_controller_writes_status_and_never_a_spec() {
         ("accesskeys", "", &["get", "list", "watch"][..]),
         ("accesskeys", "status", &["update"]),
         ("devices", "", &["list", "watch"]),
-        ("devices", "status", &["update"]),
+        ("devices", "status", &["patch"]),
     ] {
         for verb in [
             "get", "list", "watch", "create", "update", "patch", "delete",

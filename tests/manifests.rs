@@ -66,7 +66,7 @@ fn the_controller_has_exactly_these_rights() {
         ("keyward.dev/accesskeys", &["get", "list", "watch"][..]),
         ("keyward.dev/accesskeys/status", &["update"]),
         ("keyward.dev/devices", &["list", "watch"]),
-        ("keyward.dev/devices/status", &["update"]),
+        ("keyward.dev/devices/status", &["patch"]),
     ];
     assert_eq!(rights("keyward-controller"), list(&everywhere));
 

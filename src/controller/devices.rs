@@ -11,10 +11,11 @@ mod schedule;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt, select_all};
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
+use serde_json::json;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -162,7 +163,7 @@ impl Desk {
         let Some(write) = self.index.write(&name, now.wall) else {
             return self.schedule.done(&name);
         };
-        let written = self.replace_status(&name, &write).await;
+        let written = self.patch_status(&name, &write).await;
         let (namespace, name_text) = (&*name.namespace, &*name.name);
         match written {
             Ok(device) => {
@@ -189,16 +190,25 @@ impl Desk {
         }
     }
 
-    /// Compare and swap: the write names uid and version of what it is about.
-    async fn replace_status(&self, name: &Name, write: &Device) -> Result<Device, Failure> {
+    /// Compare and swap: the patch names the version that it is about. A patch, since a whole object
+    /// without its labels and annotations would take these from whoever applied them.
+    async fn patch_status(&self, name: &Name, write: &Device) -> Result<Device, Failure> {
         let api: Api<Device> = Api::namespaced(self.client.clone(), &name.namespace);
-        let params = PostParams {
+        let params = PatchParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
+            ..PatchParams::default()
         };
+        let status = write.status.clone().unwrap_or_default();
+        let patch = Patch::Merge(json!({
+            "metadata": { "resourceVersion": write.metadata.resource_version },
+            "status": {
+                "observedGeneration": status.observed_generation,
+                "conditions": status.conditions,
+            },
+        }));
         let answer = timeout(
             self.request_timeout,
-            api.replace_status(&name.name, &params, write),
+            api.patch_status(&name.name, &params, &patch),
         );
         match answer.await {
             Ok(answer) => answer.map_err(|error| Failure::about::<Device>(error, &name.name)),

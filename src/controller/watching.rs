@@ -167,11 +167,10 @@ fn objects_only<K>(
 
 /// Drops what is large and never looked at: with 10,000 keys it would be most of the memory. A
 /// status is written without it all the same: the API server takes only the status from such a
-/// write.
+/// write. Annotations stay: whoever applied one would lose it to a write without it, and could not
+/// remove it any more.
 fn forget_bulk(object: &mut Guarded) {
-    let meta = object.meta_mut();
-    meta.managed_fields = None;
-    meta.annotations = None;
+    object.meta_mut().managed_fields = None;
     let Ok(key) = &mut object.0 else { return };
     key.spec.restrictions = Restrictions::default();
     key.spec.topics = Topics::default();

@@ -1,11 +1,18 @@
-//! AccessKeys and Devices under GitOps: nobody who applies a manifest again finds a difference.
+//! AccessKeys and Devices under GitOps: what its tools make of them in each phase, and that nobody who applies a
+//! manifest again finds a difference.
+//!
+//! kstatus and Flux answer by their own libraries; the scripts for Argo CD are run by the interpreter that it has.
 
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod actions;
 mod apply;
+mod customizations;
+mod phases;
+mod tools;
 
 use std::future::pending;
 use std::time::Duration;

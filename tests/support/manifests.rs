@@ -20,6 +20,13 @@ pub fn objects(file: &str) -> Vec<Value> {
         .collect()
 }
 
+/// The one object in a file.
+pub fn object_of(file: &str) -> Value {
+    let mut found = objects(file);
+    assert_eq!(found.len(), 1, "{file} holds one object");
+    found.remove(0)
+}
+
 /// The one object of this kind and name in a file.
 pub fn object(file: &str, kind: &str, name: &str) -> Value {
     let is_it = |o: &Value| o["kind"] == kind && o["metadata"]["name"] == name;

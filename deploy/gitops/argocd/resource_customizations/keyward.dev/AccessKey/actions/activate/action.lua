@@ -1,0 +1,3 @@
+-- The secret stays the same.
+obj.spec.state = "Active"
+return obj

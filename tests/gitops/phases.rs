@@ -8,7 +8,7 @@ use futures::future::{LocalBoxFuture, join_all};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use keyward::api::{AccessKey, AccessKeyStatus, Device, EffectiveState};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::support::cluster::TestNamespace;
@@ -19,6 +19,8 @@ use crate::support::wire::Happens;
 use crate::{desk, raw, read, told, tools};
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// Longer than any backoff.
+const MINUTES: Duration = Duration::from_secs(120);
 
 /// An object in the phase that a row of the table names.
 type Seen = (&'static str, Value);
@@ -26,7 +28,7 @@ type Seen = (&'static str, Value);
 #[tokio::test]
 async fn in_each_phase_each_tool_shows_what_the_table_says() {
     let mut table = table();
-    let lives: [LocalBoxFuture<'static, Vec<Seen>>; 8] = [
+    let lives: [LocalBoxFuture<'static, Vec<Seen>>; 11] = [
         first_issue().boxed_local(),
         life().boxed_local(),
         rotation().boxed_local(),
@@ -34,6 +36,9 @@ async fn in_each_phase_each_tool_shows_what_the_table_says() {
         stands_in_the_way().boxed_local(),
         refused_by_the_api_server().boxed_local(),
         not_served().boxed_local(),
+        cannot_be_replaced().boxed_local(),
+        lost_its_verifiers().boxed_local(),
+        restored().boxed_local(),
         rivals().boxed_local(),
     ];
     for (phase, object) in join_all(lives).await.into_iter().flatten() {
@@ -235,12 +240,68 @@ async fn refused_by_the_api_server() -> Vec<Seen> {
     vec![("stalled: InvalidSpec", pump(&place).await)]
 }
 
+/// Until it is, when a rotation has been asked for.
 async fn not_served() -> Vec<Seen> {
     let place = Place::unserved("phases").await;
-    let _controller = TestController::on_still_clock(&place).await;
+    let controller = TestController::on_still_clock(&place).await;
     place.apply(key("pump")).await;
     place.stalled("pump", "NamespaceNotServed").await;
-    vec![("stalled: NamespaceNotServed", pump(&place).await)]
+    let stalled = pump(&place).await;
+    let raised = place.apply(key("pump").revision(2)).await;
+    let seen = |_: &AccessKey, status: &AccessKeyStatus| {
+        raised.metadata.generation == Some(status.observed_generation)
+    };
+    place.until("pump", "is tried again", seen).await;
+    controller.is_at_rest().await;
+    place.namespace.serve().await;
+    controller.later(MINUTES).await;
+    place.reconciling("pump", "AwaitingSweep").await;
+    vec![
+        ("stalled: NamespaceNotServed", stalled),
+        (
+            "a rotation waits for the issue before it",
+            pump(&place).await,
+        ),
+    ]
+}
+
+async fn cannot_be_replaced() -> Vec<Seen> {
+    let place = Place::served("phases").await;
+    let _controller = TestController::on_still_clock(&place).await;
+    place.apply(key("pump")).await;
+    place.ready("pump").await;
+    place
+        .patch_secret("pump", json!({ "immutable": true }))
+        .await;
+    place.apply(key("pump").revision(2)).await;
+    place.stalled("pump", "SecretImmutable").await;
+    vec![("stalled: SecretImmutable", pump(&place).await)]
+}
+
+async fn lost_its_verifiers() -> Vec<Seen> {
+    let place = Place::served("phases").await;
+    let controller = TestController::on_still_clock(&place).await;
+    place.apply(key("pump")).await;
+    place.ready("pump").await;
+    controller.is_at_rest().await;
+    let mut key = place.key("pump").await;
+    key.status.as_mut().expect("a status").verifiers.clear();
+    let params = PostParams::default();
+    let written = place.keys.replace_status("pump", &params, &key);
+    written.await.expect("the admin may");
+    place.stalled("pump", "VerifierLost").await;
+    vec![("stalled: VerifierLost", pump(&place).await)]
+}
+
+async fn restored() -> Vec<Seen> {
+    let place = Place::served("phases").await;
+    let _controller = TestController::on_still_clock(&place).await;
+    place.apply(key("pump").restored_by_a_backup_tool()).await;
+    place.reconciling("pump", "AwaitingRestore").await;
+    vec![(
+        "waits for the status that a backup tool will write",
+        pump(&place).await,
+    )]
 }
 
 /// Two Devices that claim one ID, until one of them goes.

@@ -18,7 +18,8 @@ pub use access_key::{
 pub use device::{Device, DeviceClass, DeviceSpec, DeviceStatus, Tag};
 pub use duration::{GoDuration, ParseDurationError};
 pub use status::{
-    AcceptedVerifier, AccessKeyStatus, Attempt, Delivery, EffectiveState, Issuance, Unsettled,
+    AcceptedVerifier, AccessKeyStatus, Attempt, Binding, Delivery, EffectiveState, Issuance,
+    Unsettled,
 };
 
 /// The group of the API.

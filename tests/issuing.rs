@@ -46,7 +46,11 @@ async fn a_key_is_issued_with_three_writes_and_no_read() {
     fits(&key, &secret);
     assert_eq!(secret.type_.as_deref(), Some("keyward.dev/access-key"));
     let entries: Vec<&String> = secret.data.iter().flatten().map(|(name, _)| name).collect();
-    assert_eq!(entries, ["password", "username"]);
+    assert_eq!(entries, ["password", "provider", "type", "username"]);
+    assert_eq!(
+        (entry(&secret, "type"), entry(&secret, "provider")),
+        ("keyward".into(), "keyward".into())
+    );
     let meta = serde_json::to_value(&secret.metadata).unwrap();
     assert_eq!(
         meta["labels"],

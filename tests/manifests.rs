@@ -23,6 +23,7 @@ fn the_install_holds_what_it_should_and_no_definitions_and_no_secrets() {
         "ClusterRole",
         "ClusterRole",
         "ClusterRole",
+        "ClusterRole",
         "ClusterRoleBinding",
         "ClusterRoleBinding",
         "Deployment",
@@ -173,6 +174,21 @@ fn people_who_edit_manage_keys_and_people_who_view_do_not_see_them() {
             );
         }
     }
+}
+
+/// What the Service Binding specification asks for.
+#[test]
+fn whoever_binds_workloads_to_services_finds_access_keys_and_may_read_them() {
+    let name = "keyward-service-binding";
+    let labels = &object(INSTALL, "ClusterRole", name)["metadata"]["labels"];
+    assert_eq!(labels["servicebinding.io/controller"], "true");
+    let reads = [("keyward.dev/accesskeys", &["get", "list", "watch"][..])];
+    assert_eq!(rights(name), list(&reads));
+
+    let kind = "CustomResourceDefinition";
+    let definition = object("crds/accesskeys.yaml", kind, "accesskeys.keyward.dev");
+    let labels = &definition["metadata"]["labels"];
+    assert_eq!(labels["servicebinding.io/provisioned-service"], "true");
 }
 
 #[test]

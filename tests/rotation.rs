@@ -5,11 +5,12 @@ mod support;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use keyward::api::{AccessKey, AccessKeyStatus};
+use keyward::api::{AccessKey, AccessKeyStatus, EffectiveState};
+use kube::api::PostParams;
 use serde_json::json;
 use support::controller::{GRACE, TestController};
 use support::keys::{
-    Ask, Place, accepting, fits, key, owned_by, plaintext, secret_of, some_secret,
+    Ask, Place, accepting, entry, fits, key, owned_by, plaintext, secret_of, some_secret,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -213,6 +214,46 @@ async fn rotation_stalls(purpose: &str, reason: &str, tampered: impl AsyncFnOnce
     fits(&rotated, &place.delivered("pump").await);
     assert_eq!(place.status("pump").await.key, public);
     place.keeps_its_secrets(&[&controller]).await;
+}
+
+/// Of a version that knew nothing of the Service Binding specification.
+#[tokio::test]
+async fn what_an_earlier_version_delivered_is_left_as_it_is_until_it_is_rotated() {
+    let (place, controller) = issued("upgraded").await;
+    controller.stop().await;
+    let mut key = place.key("pump").await;
+    key.status.as_mut().unwrap().binding = None;
+    let params = PostParams::default();
+    let written = place.keys.replace_status("pump", &params, &key).await;
+    written.expect("the admin may");
+    let without = json!({ "data": { "type": null, "provider": null } });
+    let delivered = place.patch_secret("pump", without).await;
+    let controller = TestController::on_still_clock(&place).await;
+    controller.is_at_rest().await;
+    assert_eq!(controller.wire.sent(), Vec::<String>::new());
+
+    // Named by the first write that there is for another reason.
+    place.apply(pump().inactive()).await;
+    let inactive = place.until("pump", "is inactive", |_, status| {
+        status.state == Some(EffectiveState::Inactive)
+    });
+    fits(&inactive.await, &delivered);
+    controller.resync(1).await;
+    assert_eq!(controller.wire.sent(), ["update accesskeys/status"]);
+    let untouched = place.delivered("pump").await;
+    assert_eq!(
+        untouched.metadata.resource_version,
+        delivered.metadata.resource_version
+    );
+
+    controller.wire.forget();
+    place.apply(pump().inactive().revision(2)).await;
+    let rotated = place.issued("pump", 2).await;
+    let replaced = place.delivered("pump").await;
+    fits(&rotated, &replaced);
+    assert_eq!(entry(&replaced, "type"), "keyward");
+    controller.resync(1).await;
+    assert_eq!(controller.wire.sent(), IN_PLACE);
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ use super::{AccessKeyStatus, GoDuration, schema};
     derive = "PartialEq",
     shortname = "ak",
     category = "keyward",
+    // So that tools find what the Service Binding specification calls a Provisioned Service.
+    label("servicebinding.io/provisioned-service", "true"),
     doc = "An access key: a public key and a secret that devices of this namespace present, with \
            their device ID, to an MQTT broker or a REST endpoint. The controller generates both, \
            delivers them in a Secret once, and keeps only a hash of the secret.",

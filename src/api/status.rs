@@ -68,6 +68,11 @@ pub struct AccessKeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation: Option<Time>,
 
+    /// Names the Secret as the Service Binding specification has it: an AccessKey is a Provisioned
+    /// Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
+
     /// `Ready`: issued and delivered (an inactive key is `Ready` too). `Active`: would authenticate
     /// now. `Reconciling`: the controller is at work. `Stalled`: a person has to act, as the
     /// message says.
@@ -171,6 +176,15 @@ pub struct Delivery {
     pub consumed_at: Option<Time>,
 }
 
+/// A Secret of the same namespace, for tools that bind workloads to services.
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Binding {
+    /// The Secret's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
 /// An issue that is over, but for requests that may still arrive. Present and empty means that one
 /// may.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -197,6 +211,7 @@ impl Default for AccessKeyStatus {
             secret: None,
             unsettled: None,
             next_rotation: None,
+            binding: None,
             conditions: Vec::new(),
         }
     }

@@ -308,7 +308,9 @@ impl Run<'_> {
     }
 
     /// Writes the status by compare-and-swap on the version that was read.
-    pub(super) async fn write(&mut self, status: AccessKeyStatus) -> Result<View, Failure> {
+    pub(super) async fn write(&mut self, mut status: AccessKeyStatus) -> Result<View, Failure> {
+        // With what is written anyway, so that a key of an earlier version costs no write of its own.
+        status.binding = status::binding(&status);
         let mut key = AccessKey::clone(&self.key);
         key.status = Some(status);
         let name = key.metadata.name.clone().unwrap_or_default();

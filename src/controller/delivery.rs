@@ -1,8 +1,6 @@
 //! The Secret that delivers a key: written with plaintext, and read back without keeping more of it
 //! than one [`Secret`].
 
-use std::collections::BTreeMap;
-
 use http::{Request, header};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
@@ -24,6 +22,10 @@ pub const SECRET_TYPE: &str = "keyward.dev/access-key";
 
 /// What writes of this controller are signed with.
 pub const FIELD_MANAGER: &str = "keyward";
+
+/// What every Secret that is written says of itself beside key and secret, by the Service Binding
+/// specification. A Secret without is as good: nothing reads them.
+const SELF_DESCRIPTION: [(&str, &str); 2] = [("type", "keyward"), ("provider", "keyward")];
 
 /// What a Secret of ours was found to hold.
 pub struct Contents {
@@ -88,6 +90,11 @@ fn manifest(
         "app.kubernetes.io/managed-by".to_owned(),
         FIELD_MANAGER.to_owned(),
     );
+    let entries = [
+        (template.keys.key.as_str(), key),
+        (&template.keys.secret, secret.expose()),
+    ];
+    let entries = SELF_DESCRIPTION.into_iter().chain(entries);
     KubeSecret {
         metadata: ObjectMeta {
             name: Some(owner.secret_name().to_owned()),
@@ -103,13 +110,11 @@ fn manifest(
             ..ObjectMeta::default()
         },
         type_: Some(SECRET_TYPE.to_owned()),
-        data: Some(BTreeMap::from([
-            (template.keys.key.clone(), ByteString(key.into())),
-            (
-                template.keys.secret.clone(),
-                ByteString(secret.expose().into()),
-            ),
-        ])),
+        data: Some(
+            entries
+                .map(|(name, text)| (name.to_owned(), ByteString(text.into())))
+                .collect(),
+        ),
         ..KubeSecret::default()
     }
 }

@@ -14,8 +14,8 @@ use super::report::Verdict;
 use super::rotation::Rotation;
 use super::turn::EXPIRING_SOON;
 use crate::api::{
-    AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, Delivery, EffectiveState, KeyState,
-    Unsettled,
+    AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, Binding, Delivery, EffectiveState,
+    KeyState, Unsettled,
 };
 use crate::conditions;
 
@@ -149,6 +149,14 @@ pub fn write(
         }),
         ..old.clone()
     }
+}
+
+/// The Secret's name, where the Service Binding specification looks for it.
+pub fn binding(status: &AccessKeyStatus) -> Option<Binding> {
+    let secret = status.secret.as_ref()?;
+    Some(Binding {
+        name: secret.name.clone(),
+    })
 }
 
 /// Where the text of an attempt is found.

@@ -114,6 +114,7 @@ fn issued_status() -> Value {
         ],
         "secret": { "name": "subject", "uid": "9d3c6b0e", "publishedAt": time, "consumedAt": time },
         "unsettled": { "attempts": [attempt] },
+        "binding": { "name": "subject" },
         "conditions": [{
             "type": "Ready",
             "status": "True",

@@ -472,6 +472,8 @@ pub fn fits(key: &AccessKey, secret: &KubeSecret) {
     let delivery = status.secret.as_ref().expect("a delivery");
     assert_eq!(Some(&delivery.uid), secret.metadata.uid.as_ref());
     assert_eq!(Some(&delivery.name), secret.metadata.name.as_ref());
+    let binding = status.binding.as_ref().expect("a binding");
+    assert_eq!(binding.name, delivery.name);
 }
 
 /// An ownerReference, as the controller writes it, to this AccessKey.

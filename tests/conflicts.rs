@@ -322,6 +322,34 @@ async fn what_failed_is_not_tried_before_its_time_whatever_happens() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_lasts_is_told_once_however_often_it_is_tried_and_by_whom() {
+    let place = Place::served("refusal").await;
+    let _policy = Policy::against_secrets_in(&place).await;
+    let controller = TestController::on_still_clock(&place).await;
+    place.apply(key("pump")).await;
+    place.stalled("pump", "AdmissionRefused").await;
+    controller.wire.forget();
+    controller.later(MINUTES).await;
+    controller.is_at_rest().await;
+    let tried = [
+        "get secrets (metadata)",
+        "get accesskeys",
+        "update accesskeys/status",
+        "create secrets",
+    ];
+    assert_eq!(controller.wire.sent(), tried);
+    controller.stop().await;
+    let another = TestController::on_still_clock(&place).await;
+    for _ in 0..2 {
+        another.later(MINUTES).await;
+        another.is_at_rest().await;
+    }
+    place.stalled("pump", "AdmissionRefused").await;
+    place.told("pump", &[("AdmissionRefused", 1)]).await;
+    place.keeps_its_secrets(&[&another]).await;
+}
+
+#[tokio::test]
 async fn an_admission_policy_of_the_cluster_that_refuses_the_secret_is_told() {
     let place = Place::served("policy").await;
     let policy = Policy::against_secrets_in(&place).await;

@@ -12,7 +12,7 @@ use super::delivery::{self, Contents, FIELD_MANAGER};
 use super::failure::Failure;
 use super::ledger::{AttemptId, Ledger, Uid, Version};
 use super::observed::{Answer, Bytes, Observed, SecretSeen, View};
-use super::report::{Finding, Verdict};
+use super::report::{self, Finding, Verdict};
 use super::run::Run;
 use super::status::{self, attempt_id};
 use super::step::Step;
@@ -165,12 +165,11 @@ impl Run<'_> {
         let ledger = view.ledger.commit(id, outlived, &view.uid, view.wanted);
         let mut status = status::write(&old, &ledger, Some(&attempt), now);
         status.key = Some(key);
-        status::tell(
-            &mut status,
-            &self.key,
-            &Verdict::new(&self.key, Finding::Issuing),
-            now,
-        );
+        let is_further = view.ledger.issuance.is_some();
+        if !(is_further && report::is_said_until_it_changes(&old)) {
+            let issuing = Verdict::new(&self.key, Finding::Issuing);
+            status::tell(&mut status, &self.key, &issuing, now);
+        }
         let view = self.write(status).await?;
         self.plaintext = Some(secret);
         Ok(Answer::Committed(view, id))

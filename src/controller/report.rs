@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::observed::View;
 use super::step::Situation;
-use crate::api::AccessKey;
+use crate::api::{AccessKey, AccessKeyStatus};
 
 /// What is to be said about an AccessKey.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,24 @@ pub enum Finding {
 
 /// The fields of a Secret that the API server refuses to change: of an immutable one, or always.
 const IMMUTABLE: [&str; 4] = ["data", "stringData", "immutable", "type"];
+
+/// Does a further attempt leave what this status says of the issue? Whatever refused the last one mostly refuses it, too:
+/// to take it back each time would be a write more for every try, and news to whoever watches.
+pub fn is_said_until_it_changes(status: &AccessKeyStatus) -> bool {
+    let mut said = status.conditions.iter();
+    said.any(|condition| {
+        condition.type_ == "Ready" && REFUSALS.contains(&condition.reason.as_str())
+    })
+}
+
+/// The reasons that a publish was refused for.
+const REFUSALS: [&str; 5] = [
+    "AdmissionRefused",
+    "InvalidSpec",
+    "NamespaceNotServed",
+    "QuotaExceeded",
+    "SecretImmutable",
+];
 
 #[derive(PartialEq)]
 enum Standing {

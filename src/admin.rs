@@ -12,15 +12,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text, text};
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
 use tracing::info;
 
 use crate::listener::{self, BindError};
@@ -110,6 +113,28 @@ impl Readiness {
     }
 }
 
+/// Shows whether a process is ready as a metric, `keyward_ready{part}`.
+#[derive(Debug)]
+pub struct Ready {
+    /// Which part of Keyward it is.
+    pub part: &'static str,
+    /// What it waits for.
+    pub readiness: Readiness,
+}
+
+impl Collector for Ready {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let ready = ConstGauge::new(u64::from(self.readiness.missing().is_empty()));
+        let mut to = encoder.encode_descriptor(
+            "ready",
+            "1 if the process is ready, and 0 before it knows all that it has to know",
+            None,
+            ready.metric_type(),
+        )?;
+        ready.encode(to.encode_family(&[("part", self.part)])?)
+    }
+}
+
 /// One thing that [`Readiness`] waits for.
 #[derive(Clone, Debug)]
 pub struct Flag {
@@ -181,14 +206,31 @@ async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, sentence)
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let mut text = String::new();
-    let status = match encode(&mut text, &registry) {
-        Ok(()) => StatusCode::OK,
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+/// In OpenMetrics for whoever asks for it, as Prometheus does, and otherwise in the older format that everything reads.
+async fn metrics(
+    State(registry): State<Arc<Registry>>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, StatusCode> {
+    const OPEN_METRICS: &str = "application/openmetrics-text";
+    let accepted = headers.get_all(ACCEPT).iter();
+    let mut accepted = accepted.filter_map(|accepted| accepted.to_str().ok());
+    let is_open = accepted.any(|accepted| accepted.contains(OPEN_METRICS));
+    // Beside the runtime's threads: where there are very many keys, they take a while to count.
+    let encoded = spawn_blocking(move || {
+        let mut text = String::new();
+        let encoded = match is_open {
+            true => text::encode(&mut text, &registry),
+            false => prometheus_text::encode(&mut text, &registry),
+        };
+        encoded.map(|()| text)
+    });
+    let encoded = encoded.await.ok().and_then(Result::ok);
+    let text = encoded.ok_or(StatusCode::INTERNAL_SERVER_ERROR)?;
+    let type_ = match is_open {
+        true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        false => prometheus_text::CONTENT_TYPE,
     };
-    (status, [(CONTENT_TYPE, OPEN_METRICS)], text)
+    Ok(([(CONTENT_TYPE, type_)], text))
 }
 
 #[cfg(test)]
@@ -227,9 +269,43 @@ mod tests {
 
         assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
         let answer = ask(address, "/metrics").await;
-        assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"));
+        assert!(answer.contains("content-type: text/plain; version=0.0.4"));
         assert!(answer.contains("\nkeyward_hashes_total 0\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn metrics_are_in_open_metrics_for_whoever_asks_for_it() {
+        let (address, _trigger) = start(Readiness::default()).await;
+        // As Prometheus does.
+        let accept =
+            "accept: application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.4\r\n";
+        let answer = ask_with(address, "/metrics", accept).await;
+        assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"));
+        assert!(
+            answer.contains("\n# TYPE keyward_hashes counter\n"),
+            "{answer}"
+        );
         assert!(answer.trim_end().ends_with("# EOF"));
+    }
+
+    #[test]
+    fn a_metric_says_whether_the_process_is_ready() {
+        let readiness = Readiness::default();
+        let keys = readiness.waits_for("AccessKeys are listed");
+        let mut registry = Registry::with_prefix("keyward");
+        let ready = Ready {
+            part: "controller",
+            readiness,
+        };
+        registry.register_collector(Box::new(ready));
+        let shows = |line: &str| {
+            let mut text = String::new();
+            prometheus_text::encode(&mut text, &registry).unwrap();
+            text.ends_with(line)
+        };
+        assert!(shows("\nkeyward_ready{part=\"controller\"} 0\n"));
+        keys.set();
+        assert!(shows("\nkeyward_ready{part=\"controller\"} 1\n"));
     }
 
     #[tokio::test]
@@ -284,8 +360,13 @@ mod tests {
     }
 
     async fn ask(address: SocketAddr, path: &str) -> String {
+        ask_with(address, path, "").await
+    }
+
+    async fn ask_with(address: SocketAddr, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -6,16 +6,18 @@
 //!
 //! What is decided is in [`step`] (the rules of the crate's documentation as code) and [`ledger`]
 //! (what a step does to the status); both are pure. [`run`] has them taken, one request each.
-//! `watching` says what there is to look at. This file queues, and is where runs are logged and
+//! `watching` says what there is to look at, and [`census`] counts it. This file queues, and is where runs are logged and
 //! counted, and their Events sent.
 
 mod act;
+pub mod census;
 pub mod command;
 pub mod delivery;
 pub mod devices;
 pub mod events;
 pub mod failure;
 pub mod hasher;
+mod latency;
 pub mod ledger;
 pub mod life;
 pub mod observed;
@@ -42,6 +44,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::{Semaphore, broadcast};
 use tracing::{debug, info, warn};
 
+use self::census::Census;
 use self::events::Events;
 use self::life::Life;
 use self::run::{Ended, Ending, Kept, Tools};
@@ -95,6 +98,10 @@ impl Controller {
             .map(|api| Watch::start(api, on(Nudge::Relist, self.nudges.subscribe())))
             .collect();
         let stores: Vec<Store<Guarded>> = watches.iter().map(|watch| watch.store.clone()).collect();
+        tools.metrics.census.set(Census {
+            stores: stores.clone(),
+            clock: tools.clock.clone(),
+        });
         let desk = Arc::new(Desk {
             events: Events::start(
                 tools.client.clone(),

@@ -1,11 +1,15 @@
 //! What the process counts, for Prometheus.
 //!
-//! No metric has a label that grows with the number of keys, devices or namespaces: every label is
-//! an enum, or text that stands in the source.
+//! No metric has a label that grows with the number of keys or devices: every label is an enum, text that stands in the
+//! source, or, where keys are counted, their namespace.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder,
+};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -25,6 +29,10 @@ pub fn register_build(to: &mut Registry) {
 pub struct Metrics {
     /// `keyward_keys_issued_total`
     pub keys_issued: Counter,
+    /// `keyward_issue_seconds`
+    pub issue_seconds: Histogram,
+    /// `keyward_keys{namespace,state}`, and what else is known of them.
+    pub census: Late,
     /// `keyward_hashes_total`
     pub hashes: Counter,
     /// `keyward_hash_seconds`
@@ -48,6 +56,8 @@ impl Metrics {
     pub fn new() -> (Self, Registry) {
         let metrics = Self {
             keys_issued: Counter::default(),
+            issue_seconds: Histogram::new(ISSUE_SECONDS),
+            census: Late::default(),
             hashes: Counter::default(),
             hash_seconds: Histogram::new(HASH_SECONDS),
             reconciles: Family::default(),
@@ -98,6 +108,14 @@ impl Metrics {
             "Secrets issued: confirmed in the status of their AccessKey, rotations included",
             self.keys_issued.clone(),
         );
+        to.register_with_unit(
+            "issue",
+            "How long a secret was waited for: from when its AccessKey was made, or a rotation was begun, until it was \
+             confirmed",
+            Unit::Seconds,
+            self.issue_seconds.clone(),
+        );
+        to.register_collector(Box::new(self.census.clone()));
         to.register(
             "hashes",
             "Secrets hashed with argon2id, to make a verifier or to check one; none on a restart",
@@ -146,6 +164,25 @@ impl Metrics {
              that something is wrong",
             self.backoff_objects.clone(),
         );
+    }
+}
+
+/// What is found out at each scrape, by whoever knows it.
+#[derive(Clone, Debug, Default)]
+pub struct Late(Arc<OnceLock<Box<dyn Collector>>>);
+
+impl Late {
+    /// From now on this one is asked; the first stays.
+    pub fn set(&self, collector: impl Collector) {
+        self.0.set(Box::new(collector)).ok();
+    }
+}
+
+impl Collector for Late {
+    fn encode(&self, to: DescriptorEncoder<'_>) -> fmt::Result {
+        self.0
+            .get()
+            .map_or(Ok(()), |collector| collector.encode(to))
     }
 }
 
@@ -217,6 +254,11 @@ pub struct StepLabel {
     pub step: &'static str,
 }
 
+// From what an API server at rest takes to what waits for a person.
+const ISSUE_SECONDS: [f64; 14] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0,
+];
+
 // Around the cost of the two profiles on a small and on a busy core.
 const HASH_SECONDS: [f64; 9] = [0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 1.28];
 
@@ -234,6 +276,7 @@ mod tests {
         let text = shown(&registry);
         for line in [
             "keyward_keys_issued_total 0",
+            "keyward_issue_seconds_count 0",
             "keyward_hashes_total 0",
             "keyward_hash_seconds_count 0",
             "keyward_reconciles_total{outcome=\"settled\"} 1",
@@ -256,7 +299,7 @@ mod tests {
         let text = shown(&registry);
         let types = text.lines().filter(|l| l.starts_with("# TYPE")).count();
         let helps = text.lines().filter(|l| l.starts_with("# HELP")).count();
-        assert_eq!((types, helps), (10, 10), "{text}");
+        assert_eq!((types, helps), (11, 11), "{text}");
     }
 
     fn shown(registry: &Registry) -> String {

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::delivery::{self, Contents, FIELD_MANAGER};
 use super::failure::Failure;
+use super::latency;
 use super::ledger::{AttemptId, Ledger, Uid, Version};
 use super::observed::{Answer, Bytes, Observed, SecretSeen, View};
 use super::report::{self, Finding, Verdict};
@@ -56,10 +57,7 @@ impl Run<'_> {
                 attempt,
                 secret,
                 settled,
-            } => {
-                self.confirm(&observed.view, *attempt, secret, *settled)
-                    .await
-            }
+            } => self.confirm(observed, *attempt, secret, *settled).await,
             Step::DeleteSecret { uid, version } => self.delete(uid, *version).await,
             Step::Withdraw { uid, version } => self.withdraw(uid, *version).await,
             Step::Consume => self.consume(ledger).await,
@@ -190,11 +188,13 @@ impl Run<'_> {
 
     async fn confirm(
         &mut self,
-        view: &View,
+        observed: &Observed,
         attempt: AttemptId,
         secret: &Uid,
         settled: bool,
     ) -> Result<Answer, Failure> {
+        let view = &observed.view;
+        let waited = latency::of(&self.key, observed, self.tools.clock.now());
         let now = self.tools.clock.now().wall;
         let ledger = view
             .ledger
@@ -226,6 +226,8 @@ impl Run<'_> {
         let view = self.write(status).await?;
         self.plaintext = None;
         self.issued += 1;
+        let metrics = &self.tools.metrics;
+        metrics.issue_seconds.observe(waited.as_secs_f64());
         Ok(Answer::Written(view))
     }
 

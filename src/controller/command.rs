@@ -12,7 +12,7 @@ use super::hasher::Hasher;
 use super::run::Tools;
 use super::step::Timing;
 use super::{Controller, client, devices};
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Readiness, Ready};
 use crate::api::GoDuration;
 use crate::clock::Clock;
 use crate::flags::{Operation, Served};
@@ -87,9 +87,13 @@ pub async fn run(args: ControllerArgs, shutdown: Shutdown) -> Result<(), StartEr
         Config::infer().await?,
         args.operation.request_timeout.0,
     ))?;
-    let (metrics, registry) = Metrics::new();
+    let (metrics, mut registry) = Metrics::new();
     let readiness = Readiness::default();
     let keys_listed = readiness.waits_for("AccessKeys are listed");
+    registry.register_collector(Box::new(Ready {
+        part: "controller",
+        readiness: readiness.clone(),
+    }));
     let listener = admin::listen(
         args.operation.admin_listen,
         args.operation.address_file.as_deref(),

@@ -15,7 +15,7 @@ use super::http::{Api, Shared};
 use super::keyring::{KeyFileError, Keyring};
 use super::metrics::Metrics;
 use super::{Authenticator, Options, Staleness, feed};
-use crate::admin::{self, Addresses, Readiness};
+use crate::admin::{self, Addresses, Readiness, Ready};
 use crate::clock::Clock;
 use crate::flags::{Operation, Served};
 use crate::key::EntropyError;
@@ -240,12 +240,8 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
         listed.set();
         info!("all AccessKeys and Devices are listed");
     };
-    let admin = admin::serve(
-        admin,
-        readiness,
-        registry(&metrics, &authenticator),
-        shutdown.wait(),
-    );
+    let registry = registry(&metrics, &authenticator, &readiness);
+    let admin = admin::serve(admin, readiness, registry, shutdown.wait());
     let serve = async {
         tokio::join!(
             listener::serve(devices, devices_tls.clone(), api.devices(), shutdown.wait()),
@@ -321,10 +317,14 @@ fn issuer(args: &GatewayArgs, devices: SocketAddr) -> String {
     args.issuer.clone().unwrap_or_else(own)
 }
 
-fn registry(metrics: &Metrics, authenticator: &Authenticator) -> Registry {
+fn registry(metrics: &Metrics, authenticator: &Authenticator, readiness: &Readiness) -> Registry {
     let mut registry = Registry::with_prefix("keyward");
     metrics.register(&mut registry);
     registry.register_collector(Box::new(super::metrics::Age(authenticator.clone())));
+    registry.register_collector(Box::new(Ready {
+        part: "gateway",
+        readiness: readiness.clone(),
+    }));
     crate::metrics::register_build(&mut registry);
     registry
 }

@@ -117,7 +117,7 @@ impl Metrics {
     }
 }
 
-/// Shows how old what is known is, at the time of each scrape.
+/// Shows how old what is known is, at the time of each scrape, and how old it may be.
 #[derive(Debug)]
 pub struct Age(pub Authenticator);
 
@@ -131,7 +131,16 @@ impl Collector for Age {
             Some(&Unit::Seconds),
             age.metric_type(),
         )?;
-        age.encode(to)
+        age.encode(to)?;
+        let limit = self.0.0.options.staleness.limit();
+        let limit = ConstGauge::new(limit.as_secs());
+        let to = encoder.encode_descriptor(
+            "gateway_freshness_limit",
+            "How old what is known may become before nobody is admitted any more: see --staleness",
+            Some(&Unit::Seconds),
+            limit.metric_type(),
+        )?;
+        limit.encode(to)
     }
 }
 

@@ -1,0 +1,12 @@
+//! What Prometheus scrapes of controller and gateway, and the alerts and the dashboard that are made of it, held against
+//! Prometheus's own tool.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod pods;
+mod promtool;
+mod rules;
+mod served;

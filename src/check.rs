@@ -14,7 +14,7 @@
 //! forged one, so the answer is neither: exit code 2, naming both.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,6 +32,7 @@ use crate::absent::{Said, said_of};
 use crate::api::{AccessKey, Device};
 use crate::cause::innermost;
 use crate::devices::{Claim, elect};
+use crate::input::{self, UnreadableInput};
 use crate::key::Secret;
 use crate::policy::{
     AcceptedVerifier, Decision, DeviceRecord, KeyRecord, Known, Presented, Reason, UnreadableKey,
@@ -73,13 +74,13 @@ pub async fn run<E: Display>(
     args: CheckArgs,
     client: impl Future<Output = Result<Client, E>>,
 ) -> ExitCode {
-    let answer = answer(&args, read_secret, client).await;
+    let answer = answer(&args, input::secret, client).await;
     report(answer, &args.key, &mut io::stdout(), &mut io::stderr())
 }
 
 async fn answer<E: Display>(
     args: &CheckArgs,
-    read_secret: impl FnOnce() -> Result<Zeroizing<String>, CannotTell>,
+    read_secret: impl FnOnce() -> Result<Zeroizing<String>, UnreadableInput>,
     client: impl Future<Output = Result<Client, E>>,
 ) -> Result<Decision, CannotTell> {
     refuse_secrets_in_arguments(args)?;
@@ -310,34 +311,6 @@ fn refuse_secrets_in_arguments(args: &CheckArgs) -> Result<(), CannotTell> {
     Ok(())
 }
 
-fn read_secret() -> Result<Zeroizing<String>, CannotTell> {
-    if io::stdin().is_terminal() {
-        let typed = rpassword::prompt_password("Secret: ")?;
-        return one_line(Zeroizing::new(typed.into_bytes()));
-    }
-    // The full capacity at once: a vector that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_INPUT));
-    io::stdin()
-        .lock()
-        .take(MAX_INPUT as u64)
-        .read_to_end(&mut bytes)?;
-    one_line(bytes)
-}
-
-fn one_line(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, CannotTell> {
-    let text =
-        str::from_utf8(&bytes).map_err(|_| CannotTell::NotOneLine("something else than text"))?;
-    let line = text.strip_suffix('\n').unwrap_or(text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.is_empty() {
-        return Err(CannotTell::NotOneLine("nothing"));
-    }
-    if line.contains('\n') {
-        return Err(CannotTell::NotOneLine("more than one line"));
-    }
-    Ok(Zeroizing::new(line.to_owned()))
-}
-
 /// A namespace's name ends up in a path.
 fn namespace_name(text: &str) -> Result<String, &'static str> {
     let lawful = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -354,9 +327,6 @@ const CANNOT_TELL: u8 = 2;
 
 /// For each call to the API server.
 const DEADLINE: Duration = Duration::from_secs(10);
-
-/// Bytes of standard input that are looked at. What is longer is no secret, and is refused as such.
-const MAX_INPUT: usize = 4096;
 
 #[cfg(test)]
 mod tests;

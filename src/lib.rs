@@ -19,6 +19,7 @@
 //! | [`controller`], the rest of it | watch, queue, take steps, report | yes |
 //! | [`gateway`] | its directory, decisions, tokens and HTTP | tokio; [`gateway::feed`] both |
 //! | [`check`] | `keyward check` | yes |
+//! | [`hash`] | `keyward hash` | no |
 //! | [`admin`], [`backoff`], [`clock`], [`listener`], [`metrics`], [`shutdown`], [`telemetry`], [`tls`] | the process | tokio |
 //!
 //! # The contract
@@ -95,6 +96,8 @@ mod flags;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gateway;
+pub mod hash;
+mod input;
 pub mod key;
 pub mod listener;
 pub mod metrics;

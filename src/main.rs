@@ -11,6 +11,7 @@ use keyward::controller::command::{self, ControllerArgs};
 use keyward::crds;
 use keyward::gateway;
 use keyward::gateway::command::GatewayArgs;
+use keyward::hash::{self, HashArgs};
 use keyward::shutdown::Shutdown;
 use keyward::telemetry::{self, LogArgs};
 
@@ -65,6 +66,13 @@ enum Command {
     #[command(after_help = CHECK_EXAMPLE)]
     Check(CheckArgs),
 
+    /// Make a verifier from a secret, to take over a key that devices have already.
+    ///
+    /// The secret is read from standard input, or asked for at a terminal. What is printed goes to
+    /// spec.existing.verifier of an AccessKey.
+    #[command(after_help = "Example:\n  printf %s \"$SECRET\" | keyward hash")]
+    Hash(HashArgs),
+
     /// Print the CustomResourceDefinitions, as YAML.
     #[command(after_help = "Example:\n  keyward crds | kubectl apply -f -")]
     Crds,
@@ -76,6 +84,7 @@ impl Command {
             Self::Controller(args) => run(args),
             Self::Gateway(args) => serve(*args),
             Self::Check(args) => answer(args),
+            Self::Hash(args) => Ok(hash::run(&args).map(|()| ExitCode::SUCCESS)?),
             Self::Crds => print_crds(),
         }
     }
@@ -85,7 +94,9 @@ impl Command {
     fn failure(&self) -> ExitCode {
         match self {
             Self::Check(_) => ExitCode::from(2),
-            Self::Controller(_) | Self::Gateway(_) | Self::Crds => ExitCode::FAILURE,
+            Self::Controller(_) | Self::Gateway(_) | Self::Hash(_) | Self::Crds => {
+                ExitCode::FAILURE
+            }
         }
     }
 }

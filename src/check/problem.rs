@@ -1,12 +1,12 @@
 //! What keeps the command from telling.
 
-use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::absent::is_proper;
 use crate::cause::innermost;
+use crate::input::UnreadableInput;
 
 /// Why there is no answer, and what to change.
 #[derive(Debug, Error)]
@@ -16,13 +16,8 @@ pub enum CannotTell {
          on standard input only"
     )]
     SecretInArgument(&'static str),
-    #[error("cannot read the secret from standard input: {0}")]
-    Input(#[from] io::Error),
-    #[error(
-        "cannot read the secret from standard input: it holds {0}; pass one line, such as \
-         `printf %s \"$SECRET\" |`"
-    )]
-    NotOneLine(&'static str),
+    #[error(transparent)]
+    Input(#[from] UnreadableInput),
     #[error(
         "cannot make a client for the API server: {0}; set KUBECONFIG to a file that names one"
     )]

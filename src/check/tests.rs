@@ -141,9 +141,9 @@ fn args() -> CheckArgs {
     }
 }
 
-fn input(text: &str) -> impl FnOnce() -> Result<Zeroizing<String>, CannotTell> {
+fn input(text: &str) -> impl FnOnce() -> Result<Zeroizing<String>, UnreadableInput> {
     let bytes = Zeroizing::new(text.as_bytes().to_vec());
-    move || one_line(bytes)
+    move || input::one_line(bytes)
 }
 
 /// Exit code, standard output and standard error of the command.
@@ -482,7 +482,7 @@ async fn input_that_is_no_line_of_text_is_named() {
             "{err}"
         );
     }
-    let binary = one_line(Zeroizing::new(vec![0xff, 0xfe])).expect_err("no text");
+    let binary = input::one_line(Zeroizing::new(vec![0xff, 0xfe])).expect_err("no text");
     assert!(binary.to_string().contains("something else than text"));
 }
 

@@ -10,8 +10,7 @@
 //! | 1 | `Deny: ` and the reason | |
 //! | 2 | | what keeps it from telling, and what to change |
 //!
-//! Two AccessKeys can have one key only if somebody wrote to a status. Then either may be the
-//! forged one, so the answer is neither: exit code 2, naming both.
+//! Of two AccessKeys with one key the older has it, as at gateways.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -149,16 +148,12 @@ impl Cluster<'_> {
     async fn access_key(&self, key: &str) -> Result<Option<KeyRecord>, CannotTell> {
         let mut found = self.list::<AccessKey>("status.key", key).await?;
         found.retain(|object| is_live(object) && object.data["status"]["key"] == key);
-        let Some(object) = found.pop() else {
+        let Some(object) = elected(&found, key, |object| claim(object, key)) else {
             return Ok(None);
         };
-        if !found.is_empty() {
-            found.push(object);
-            return Err(CannotTell::Conflict(found.iter().map(name_of).collect()));
-        }
-        let access_key: AccessKey = read(&object)?;
+        let access_key: AccessKey = read(object)?;
         KeyRecord::of(&access_key)
-            .map_err(|error: UnreadableKey| unreadable::<AccessKey>(&object, error))
+            .map_err(|error: UnreadableKey| unreadable::<AccessKey>(object, error))
     }
 
     async fn device(&self, id: &str) -> Result<Option<DeviceRecord>, CannotTell> {
@@ -166,13 +161,7 @@ impl Cluster<'_> {
         // One that leaves the field out has its name for an ID.
         found.extend(self.get::<Device>(id).await?);
         found.retain(is_live);
-        let winners = elect(found.iter().map(claim));
-        let Some(winner) = winners.get(id) else {
-            return Ok(None);
-        };
-        let object = found
-            .iter()
-            .find(|object| object.metadata.name.as_deref() == Some(winner.name));
+        let object = elected(&found, id, |device| claim(device, device_id(device)));
         object
             .map(|object| read::<Device>(object).map(|device| DeviceRecord::of(&device)))
             .transpose()
@@ -278,14 +267,31 @@ fn name_of(object: &DynamicObject) -> String {
     object.metadata.name.clone().unwrap_or_default()
 }
 
-fn claim(object: &DynamicObject) -> Claim<'_> {
-    let name = object.metadata.name.as_deref().unwrap_or_default();
+/// The object whose claim to this ID stands.
+fn elected<'a>(
+    objects: &'a [DynamicObject],
+    id: &str,
+    claim: impl Fn(&'a DynamicObject) -> Claim<'a>,
+) -> Option<&'a DynamicObject> {
+    let winners = elect(objects.iter().map(claim));
+    let winner = winners.get(id)?;
+    objects
+        .iter()
+        .find(|object| object.metadata.name.as_deref() == Some(winner.name))
+}
+
+fn claim<'a>(object: &'a DynamicObject, id: &'a str) -> Claim<'a> {
     let created = object.metadata.creation_timestamp.as_ref();
     Claim {
         created: created.map_or(Timestamp::MAX, |time| time.0),
-        name,
-        id: object.data["spec"]["deviceId"].as_str().unwrap_or(name),
+        name: object.metadata.name.as_deref().unwrap_or_default(),
+        id,
     }
+}
+
+fn device_id(device: &DynamicObject) -> &str {
+    let name = device.metadata.name.as_deref().unwrap_or_default();
+    device.data["spec"]["deviceId"].as_str().unwrap_or(name)
 }
 
 /// In a field selector `,`, `=` and `\` mean something.

@@ -65,11 +65,6 @@ pub enum CannotTell {
         name: String,
         error: String,
     },
-    #[error(
-        "AccessKeys {0:?} have the same key, of which at most one can be genuine: delete the \
-         forged ones"
-    )]
-    Conflict(Vec<String>),
 }
 
 impl CannotTell {

@@ -12,8 +12,8 @@ pub(crate) mod schema;
 mod status;
 
 pub use access_key::{
-    AccessKey, AccessKeySpec, KeyState, Restrictions, Rotation, SecretKeys, SecretTemplate,
-    SourceFilter, Sources, TagPair, TopicFilter, Topics,
+    AccessKey, AccessKeySpec, ExistingKey, KeyState, Restrictions, Rotation, SecretKeys,
+    SecretTemplate, SourceFilter, Sources, TagPair, TopicFilter, Topics,
 };
 pub use device::{Device, DeviceClass, DeviceSpec, DeviceStatus, Tag};
 pub use duration::{GoDuration, ParseDurationError};

@@ -15,6 +15,7 @@ pub mod command;
 pub mod delivery;
 pub mod devices;
 pub mod events;
+pub mod existing;
 pub mod failure;
 pub mod hasher;
 mod latency;
@@ -49,7 +50,7 @@ use self::events::Events;
 use self::life::Life;
 use self::run::{Ended, Ending, Kept, Tools};
 use self::step::{Rest, Situation};
-use self::watching::{Guarded, Watch};
+use self::watching::{Guarded, Rivals, Watch};
 use crate::api::AccessKey;
 use crate::backoff::Backoff;
 use crate::clock::Moment;
@@ -110,6 +111,7 @@ impl Controller {
             ),
             tools,
             places: Semaphore::new(usize::from(self.concurrency)),
+            rivals: watches.iter().map(|watch| watch.rivals.clone()).collect(),
             slots: Mutex::default(),
         });
         let config = controller::Config::default().concurrency(self.concurrency);
@@ -156,6 +158,8 @@ struct Desk {
     events: Events,
     /// Shared by all watches.
     places: Semaphore,
+    /// One for each watch.
+    rivals: Vec<Rivals>,
     slots: Mutex<HashMap<ObjectRef<Guarded>, Slot>>,
 }
 
@@ -219,7 +223,8 @@ impl Desk {
             return plaintext.map_or(left, |plaintext| plaintext.min(left));
         }
         let kept = std::mem::take(&mut slot.kept);
-        let ended = run::run(&self.tools, Arc::new(key.clone()), kept).await;
+        let rival = self.rivals.iter().find_map(|rivals| rivals.of(key));
+        let ended = run::run(&self.tools, Arc::new(key.clone()), kept, rival).await;
         self.tools
             .metrics
             .reconcile_seconds
@@ -382,7 +387,12 @@ fn until_turn(key: &AccessKey, now: Timestamp) -> Option<Duration> {
 fn has_succeeded(rest: &Rest) -> bool {
     matches!(
         rest.situation,
-        Situation::Settled | Situation::Suspended | Situation::Deleted | Situation::VerifierLost
+        Situation::Settled
+            | Situation::Suspended
+            | Situation::Deleted
+            | Situation::VerifierLost
+            | Situation::KeyConflict
+            | Situation::NotTakenOver
     )
 }
 
@@ -394,9 +404,11 @@ fn outcome(ending: &Ending) -> Outcome {
     match ending {
         Ending::Rested(rest) => match rest.situation {
             Situation::Settled | Situation::Suspended | Situation::Deleted => Outcome::Settled,
-            Situation::SecretExists | Situation::SecretModified | Situation::VerifierLost => {
-                Outcome::Stalled
-            }
+            Situation::SecretExists
+            | Situation::SecretModified
+            | Situation::VerifierLost
+            | Situation::KeyConflict
+            | Situation::NotTakenOver => Outcome::Stalled,
             _ => Outcome::Waiting,
         },
         Ending::StartOver | Ending::Failed(..) => Outcome::Failed,

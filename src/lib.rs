@@ -65,6 +65,11 @@
 //! 8. A restored object whose status came back keeps working under its new uid, and owns its restored Secret again. One
 //!    that a backup tool has just made waits one grace for its status.
 //!
+//! A key that was made elsewhere (`spec.existing`) has no first issue: its verifier is accepted by one write, and nothing
+//! is delivered. From then on it is as any other. It is not taken over where `rotation.revision` is higher than 1, since
+//! that says that its secret was replaced: a status that is lost never brings a retired secret back. Nor is it while
+//! another AccessKey of the namespace has its key; of two that have it the older counts, as at gateways.
+//!
 //! The **grace** (`--grace`) is longer than any request can live. Ages are measured on the process's monotonic clock from
 //! when it first saw a thing; the times in a status are for people. One hole is left: a process that is paused for
 //! longer than the grace exactly between commit and publish can leave a Secret that was never accepted. It admits nobody.

@@ -126,6 +126,13 @@ fn a_lost_status_and_a_fault() {
     explore(attempts(2).losses(1).faults(1));
 }
 
+#[test]
+fn a_key_that_is_taken_over_and_a_fault() {
+    explore(attempts(2).existing(1).rotations(1).faults(1));
+    explore(attempts(1).existing(1).rotations(1).crashes(1).stale(1));
+    explore(alone(2).existing(1).rotations(1).losses(1).faults(1));
+}
+
 /// From every state the controllers can come to rest, and need no more attempts for it than these.
 #[test]
 fn rest_is_in_reach_from_everywhere() {
@@ -136,6 +143,7 @@ fn rest_is_in_reach_from_everywhere() {
         attempts(4).stale(1),
         attempts(5).edits(1),
         attempts(3).forgeries(1),
+        attempts(0).existing(1).crashes(1).faults(1),
     ] {
         let starved = reach(budget);
         assert_eq!(starved, 0, "{budget}: a controller needs more attempts");

@@ -59,6 +59,10 @@ use super::{AccessKeyStatus, GoDuration, schema};
     "secret.deleteAfter and rotation.every exclude each other, since a schedule makes no Secret again that is gone: \
      remove one of the two"
 ))]
+#[x_kube(validation = Rule::new(
+    "has(self.existing) ? has(oldSelf.existing) && self.existing == oldSelf.existing : !has(oldSelf.existing)"
+)
+.message("existing is immutable: set it back, or create another AccessKey"))]
 pub struct AccessKeySpec {
     /// Whether the key may be used: `Active` (the default) or `Inactive`. Reversible: the secret
     /// stays the same.
@@ -106,6 +110,11 @@ pub struct AccessKeySpec {
     /// The Secret that delivers key and secret.
     #[serde(default)]
     pub secret: SecretTemplate,
+
+    /// A key that devices have already: it is taken over with its secret, and no Secret is made.
+    /// Immutable. Only a higher `rotation.revision` than 1 has a new secret made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<ExistingKey>,
 
     /// Pauses the controller for this object; an issue under way is finished first. It never
     /// affects who is admitted: to refuse devices, set `state: Inactive`.
@@ -347,6 +356,33 @@ pub struct Rotation {
     ))
     .message("rotation.every must be at least 1h"))]
     pub every: Option<GoDuration>,
+}
+
+/// A key that was made elsewhere.
+// Its rules are about the whole: of a field that breaks a rule the API server repeats the value, and
+// somebody may put a secret there.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!self.key.startsWith('kws_')").message(
+        "existing.key is the public part of the key, and this looks like a secret, which others may have seen now: \
+         have a new one made, and put the key here"
+    )
+    .field_path(".key"),
+    validation = Rule::new(schema::verifier())
+        .message(schema::VERIFIER)
+        .field_path(".verifier")
+)]
+pub struct ExistingKey {
+    /// The public part, as devices present it: 1 to 128 letters, digits, `_` and `-`. Of two
+    /// AccessKeys of a namespace with one key the older counts.
+    #[schemars(length(max = 128), regex(pattern = "^[A-Za-z0-9_-]{1,128}$"))]
+    pub key: String,
+
+    /// The secret's argon2id hash, as a PHC string: what `keyward hash` prints, or a verifier from
+    /// the status of another AccessKey. It may cost up to 64 MiB, 10 passes and 4 lanes.
+    #[schemars(length(max = 256))]
+    pub verifier: String,
 }
 
 /// The Secret that delivers key and secret.

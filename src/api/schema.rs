@@ -20,6 +20,17 @@ pub const TOPIC_FILTERS: &str = "each entry must be a topic filter: levels betwe
 /// A CEL rule for a time: later ones cannot be read everywhere.
 pub const BEFORE_THE_END_OF_TIME: &str = "self < timestamp('9999-12-30T00:00:00Z')";
 
+/// A CEL rule for what has a verifier: what of the caps of [`crate::verifier`] a pattern can say.
+pub fn verifier() -> &'static str {
+    "self.verifier.matches(r'^\\$argon2id\\$v=19\\$m=([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]\
+     |6553[0-6]),t=([1-9]|10),p=[1-4]\\$[A-Za-z0-9+/]{22,86}\\$[A-Za-z0-9+/]{43}$')"
+}
+
+/// What to say where the rule does not hold.
+pub const VERIFIER: &str = "existing.verifier must be an argon2id hash as a PHC string, \
+    $argon2id$v=19$m=..,t=..,p=..$salt$tag, with m at most 65536, t at most 10 and p at most 4: \
+    make it with keyward hash";
+
 /// A `metav1.LabelSelector` that selects something: not empty, and made of valid parts.
 pub fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

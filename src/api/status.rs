@@ -22,13 +22,13 @@ pub struct AccessKeyStatus {
     #[schemars(length(max = 64))]
     pub uid: Option<String>,
 
-    /// The public part of the access key, `kwk_` and 26 characters: safe in logs. It stays the same
-    /// through every rotation.
+    /// The public part of the access key: `kwk_` and 26 characters, or that of `spec.existing`. Safe
+    /// in logs. It stays the same through every rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub key: Option<String>,
 
-    /// How many secrets have been issued for this key.
+    /// How many secrets have been issued for this key, one that was taken over included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = i32::MAX))]
     pub revision: Option<i32>,
@@ -89,7 +89,7 @@ pub enum EffectiveState {
     Pending,
     /// The key is accepted.
     Active,
-    /// The key is refused, because its spec says `Inactive`.
+    /// The key is refused, because its spec says `Inactive`, or because an older AccessKey has it.
     Inactive,
     /// The key is refused until `spec.notBefore`.
     NotYetValid,
@@ -142,7 +142,7 @@ pub struct AcceptedVerifier {
     pub verifier: String,
 
     /// The first 8 hex digits of a SHA-256 over key and secret: nearly every wrong secret is
-    /// refused by it, without running argon2id.
+    /// refused by it, without running argon2id. None for a secret that was taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub check: Option<String>,

@@ -63,6 +63,7 @@ impl Run<'_> {
             Step::Consume => self.consume(ledger).await,
             Step::Adopt { uid, version } => self.adopt(&(uid.clone(), *version)).await,
             Step::Rebind => self.rebind(observed).await,
+            Step::TakeOver { attempt } => self.take_over(&observed.view, *attempt).await,
             Step::ClearMark => self.record(&ledger.settle()).await,
             Step::Retire => {
                 self.record(&ledger.retire(self.tools.clock.now().wall))
@@ -149,7 +150,10 @@ impl Run<'_> {
         let old = self.key.status.clone().unwrap_or_default();
         let key = match &old.key {
             Some(key) => key.clone(),
-            None => KeyId::generate()?.to_string(),
+            None => match &self.key.spec.existing {
+                Some(existing) => existing.key.clone(),
+                None => KeyId::generate()?.to_string(),
+            },
         };
         let (secret, verifier) = self.tools.hasher.generate().await?;
         let now = self.tools.clock.now().wall;
@@ -251,7 +255,7 @@ impl Run<'_> {
         let old = self.key.status.clone().unwrap_or_default();
         let now = self.tools.clock.now().wall;
         let mut status = status::write(&old, &ledger.consume(), None, now);
-        let verdict = Verdict::new(&self.key, Finding::Issued);
+        let verdict = Verdict::new(&self.key, Finding::settled(&self.key));
         status::tell(&mut status, &self.key, &verdict, now);
         Ok(Answer::Written(self.write(status).await?))
     }
@@ -295,10 +299,25 @@ impl Run<'_> {
             false => ledger.schedule(next),
         };
         let mut status = status::write(&old, &ledger, None, now);
-        let verdict = Verdict::new(&self.key, Finding::Issued);
+        let verdict = Verdict::new(&self.key, Finding::settled(&self.key));
         status::tell(&mut status, &self.key, &verdict, now);
         let view = self.write(status).await?;
         self.turns.extend(skips.then_some(Turn::RotationSkipped));
+        Ok(Answer::Written(view))
+    }
+
+    async fn take_over(&mut self, view: &View, attempt: AttemptId) -> Result<Answer, Failure> {
+        let existing = self.key.spec.existing.as_ref().ok_or(Failure::Garbled)?;
+        let now = self.tools.clock.now().wall;
+        let old = self.key.status.clone().unwrap_or_default();
+        let ledger = view
+            .ledger
+            .take_over(attempt, &view.uid, view.wanted, &view.rotation, now);
+        let mut status = status::taken_over(&old, &ledger, existing, now);
+        let verdict = Verdict::new(&self.key, Finding::TakenOver(existing.key.clone()));
+        status::tell(&mut status, &self.key, &verdict, now);
+        let view = self.write(status).await?;
+        self.turns.push(Turn::TakenOver);
         Ok(Answer::Written(view))
     }
 
@@ -396,6 +415,7 @@ fn name(step: &Step) -> &'static str {
         Step::Consume => "record that the Secret is gone",
         Step::Adopt { .. } => "adopt the restored Secret",
         Step::Rebind => "record the restore",
+        Step::TakeOver { .. } => "take over the key",
         Step::ClearMark => "record the sweep",
         Step::Retire => "retire a verifier",
         Step::Schedule { skips: false, .. } => "schedule the next rotation",

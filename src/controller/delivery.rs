@@ -150,7 +150,12 @@ pub async fn read(
 fn contents(found: &KubeSecret, owner: &AccessKey) -> Option<Contents> {
     let names = &owner.spec.secret.keys;
     let entry = |name: &str| std::str::from_utf8(&found.data.as_ref()?.get(name)?.0).ok();
-    let secret = Secret::parse(entry(&names.secret)?).ok()?;
+    let secret = entry(&names.secret)?;
+    // Of a key that was made elsewhere somebody may have put the secret there.
+    let secret = match owner.spec.existing {
+        Some(_) => Secret::foreign(secret).ok()?,
+        None => Secret::parse(secret).ok()?,
+    };
     Some(Contents {
         key: entry(&names.key)?.to_owned(),
         secret,

@@ -72,8 +72,9 @@ impl Events {
                  rotation.revision makes it again."
             ),
             Turn::Retired => "A secret that was replaced is accepted no more.".to_owned(),
+            Turn::TakenOver => said_by(key, "Ready"),
             Turn::Activated | Turn::Deactivated | Turn::ExpiringSoon | Turn::Expired => {
-                said_of_use(key)
+                said_by(key, "Active")
             }
         };
         self.send(type_, turn.reason(), note, key.object_ref(&()));
@@ -112,10 +113,11 @@ impl Events {
 }
 
 /// What condition `Active` says.
-fn said_of_use(key: &AccessKey) -> String {
+/// The message of this condition.
+fn said_by(key: &AccessKey, type_: &str) -> String {
     let conditions = key.status.iter().flat_map(|status| &status.conditions);
-    let mut active = conditions.filter(|condition| condition.type_ == "Active");
-    let said = active.next().map(|active| active.message.clone());
+    let mut saying = conditions.filter(|condition| condition.type_ == type_);
+    let said = saying.next().map(|condition| condition.message.clone());
     said.unwrap_or_default()
 }
 

@@ -222,6 +222,34 @@ impl Ledger {
             .retain(|accepted| !overlap.is_zero() && accepted.until > Some(now));
     }
 
+    /// Accepts an attempt that was made elsewhere, for the object `uid` and the `wanted` revision of
+    /// its spec.
+    #[must_use]
+    pub fn take_over(
+        &self,
+        attempt: AttemptId,
+        uid: &Uid,
+        wanted: u32,
+        rotation: &Rotation,
+        now: Timestamp,
+    ) -> Ledger {
+        let revision = self.revision + 1;
+        let mut next = Ledger {
+            uid: Some(uid.clone()),
+            revision,
+            requested: wanted,
+            accepted: vec![Accepted {
+                revision,
+                attempt,
+                at: now,
+                until: None,
+            }],
+            ..self.clone()
+        };
+        next.next_rotation = rotation.next(None, next.newest(), now);
+        next
+    }
+
     /// Drops the verifiers whose time is over.
     #[must_use]
     pub fn retire(&self, now: Timestamp) -> Ledger {

@@ -33,8 +33,19 @@ pub struct View {
     pub news: bool,
     /// From when on the Secret that was delivered is to be deleted.
     pub withdrawal: Option<Timestamp>,
+    /// `spec.existing`: a key that was made elsewhere.
+    pub existing: Option<Existing>,
     /// What its status says.
     pub ledger: Ledger,
+}
+
+/// A key that was made elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Existing {
+    /// Its secret, as an attempt that needs no issue.
+    Usable(AttemptId),
+    /// A person has to act before it can be taken over.
+    Unusable,
 }
 
 impl View {
@@ -268,6 +279,8 @@ pub struct Observed {
     pub secret: Option<SecretSeen>,
     /// The AccessKey's version when the Secret was first looked at.
     pub(super) remembered: Option<Version>,
+    /// Its public key belongs to another AccessKey.
+    pub(super) beaten: bool,
     /// What stays between runs.
     pub memory: Memory,
 }
@@ -281,12 +294,19 @@ impl Observed {
             source: Source::Cache,
             secret: None,
             remembered: None,
+            beaten: false,
             memory,
         };
         if !observed.is_behind() {
             observed.memory.notice(&observed.view, now);
         }
         observed
+    }
+
+    /// Says whether its public key belongs to another AccessKey.
+    #[must_use]
+    pub fn beaten(self, beaten: bool) -> Observed {
+        Observed { beaten, ..self }
     }
 
     /// As if the run had begun longer ago than any grace: for models.
@@ -426,7 +446,8 @@ impl Observed {
                 | Step::ClearMark
                 | Step::Retire
                 | Step::Schedule { .. }
-                | Step::Rebind,
+                | Step::Rebind
+                | Step::TakeOver { .. },
                 Answer::Written(view),
             ) => Continue(self.unread().written(view, now)),
             (
@@ -435,7 +456,8 @@ impl Observed {
                 | Step::ClearMark
                 | Step::Retire
                 | Step::Schedule { .. }
-                | Step::Rebind,
+                | Step::Rebind
+                | Step::TakeOver { .. },
                 Answer::Conflict,
             ) => {
                 self.memory.outdated(self.view.version);

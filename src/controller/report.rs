@@ -1,5 +1,6 @@
 //! What people are told: conditions, Events and log lines, each text in one place.
 
+use super::existing;
 use super::failure::Failure;
 use super::observed::View;
 use super::step::Situation;
@@ -18,6 +19,8 @@ pub struct Verdict {
 pub enum Finding {
     /// Everything asked for is issued.
     Issued,
+    /// A key that was made elsewhere, this one, is accepted with its own secret.
+    TakenOver(String),
     /// Asked to do nothing, with something left to do.
     Suspended,
     /// A secret is being issued.
@@ -44,6 +47,10 @@ pub enum Finding {
     NamespaceNotServed,
     /// An admission policy refuses the Secret.
     AdmissionRefused,
+    /// This key belongs to another AccessKey, the name of which comes second.
+    KeyConflict(String, String),
+    /// The key that was made elsewhere cannot be taken over, in these words.
+    NotTakenOver(String),
     /// The API server refuses the Secret because of these fields of it.
     InvalidSpec(String),
 }
@@ -78,17 +85,18 @@ enum Standing {
 }
 
 impl Verdict {
-    /// What a run that rested is to say; None: what was said before still holds.
-    pub fn of(key: &AccessKey, view: &View, situation: Situation) -> Option<Verdict> {
+    /// What a run that rested is to say; None: what was said before still holds. In a conflict
+    /// `rival` is the AccessKey that has the key.
+    pub fn of(key: &AccessKey, view: &View, situation: Situation, rival: &str) -> Option<Verdict> {
         let finding = match situation {
             Situation::Deleted | Situation::Behind | Situation::Issuing => return None,
-            Situation::Settled => Finding::Issued,
+            Situation::Settled => Finding::settled(key),
             Situation::Suspended
                 if view.ledger.accepted.is_empty() || view.wanted > view.ledger.requested =>
             {
                 Finding::Suspended
             }
-            Situation::Suspended => Finding::Issued,
+            Situation::Suspended => Finding::settled(key),
             Situation::AwaitingRestore => Finding::AwaitingRestore,
             Situation::AwaitingSweep => Finding::AwaitingSweep,
             Situation::TooManyAttempts => Finding::TooManyAttempts,
@@ -96,6 +104,8 @@ impl Verdict {
             Situation::SecretExists => Finding::SecretExists,
             Situation::SecretModified => Finding::SecretModified,
             Situation::VerifierLost => Finding::VerifierLost,
+            Situation::KeyConflict => Finding::KeyConflict(public(key), rival.to_owned()),
+            Situation::NotTakenOver => Finding::not_taken_over(key)?,
         };
         Some(Verdict::new(key, finding))
     }
@@ -142,9 +152,14 @@ impl Verdict {
         self.standing() == Standing::Stalled
     }
 
+    /// The key belongs to another AccessKey.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.finding, Finding::KeyConflict(..))
+    }
+
     fn standing(&self) -> Standing {
         match self.finding {
-            Finding::Issued => Standing::Ready,
+            Finding::Issued | Finding::TakenOver(_) => Standing::Ready,
             Finding::Suspended => Standing::Idle,
             Finding::Issuing
             | Finding::AwaitingRestore
@@ -158,6 +173,8 @@ impl Verdict {
             | Finding::VerifierLost
             | Finding::NamespaceNotServed
             | Finding::AdmissionRefused
+            | Finding::KeyConflict(..)
+            | Finding::NotTakenOver(_)
             | Finding::InvalidSpec(_) => Standing::Stalled,
         }
     }
@@ -166,6 +183,7 @@ impl Verdict {
     pub fn reason(&self) -> &'static str {
         match self.finding {
             Finding::Issued => "Issued",
+            Finding::TakenOver(_) => "TakenOver",
             Finding::Suspended => "Suspended",
             Finding::Issuing => "Issuing",
             Finding::AwaitingRestore => "AwaitingRestore",
@@ -178,7 +196,8 @@ impl Verdict {
             Finding::VerifierLost => "VerifierLost",
             Finding::NamespaceNotServed => "NamespaceNotServed",
             Finding::AdmissionRefused => "AdmissionRefused",
-            Finding::InvalidSpec(_) => "InvalidSpec",
+            Finding::KeyConflict(..) => "KeyConflict",
+            Finding::NotTakenOver(_) | Finding::InvalidSpec(_) => "InvalidSpec",
         }
     }
 
@@ -190,6 +209,9 @@ impl Verdict {
         } = self;
         match &self.finding {
             Finding::Issued => format!("The key was issued and delivered in Secret {secret}."),
+            Finding::TakenOver(key) => format!(
+                "The key {key} was taken over with the secret that its devices have: no Secret is made."
+            ),
             Finding::Suspended => "Nothing is issued while spec.suspend is true.".to_owned(),
             Finding::Issuing => format!("A secret is being issued, to be delivered in Secret {secret}."),
             Finding::AwaitingRestore => {
@@ -233,9 +255,41 @@ impl Verdict {
                 "An admission policy or webhook of the cluster refuses Secret {secret}: ask its owner to admit \
                  Secrets of type keyward.dev/access-key from the controller."
             ),
+            Finding::KeyConflict(key, rival) => format!(
+                "AccessKey {rival} has the key {key} too, and had it first, so this one admits nobody: delete one of \
+                 the two, or create this one anew with another key."
+            ),
+            Finding::NotTakenOver(why) => why.clone(),
             Finding::InvalidSpec(fields) => format!(
                 "The API server refuses Secret {secret} because of its {fields}: change spec.secret accordingly."
             ),
         }
     }
+}
+
+impl Finding {
+    /// All that was asked for is done.
+    pub fn settled(key: &AccessKey) -> Finding {
+        let is_delivered = key
+            .status
+            .as_ref()
+            .is_some_and(|status| status.secret.is_some());
+        match &key.spec.existing {
+            Some(existing) if !is_delivered => Finding::TakenOver(existing.key.clone()),
+            _ => Finding::Issued,
+        }
+    }
+
+    fn not_taken_over(key: &AccessKey) -> Option<Finding> {
+        let why = existing::of(key)?.err()?;
+        let name = key.metadata.name.as_deref().unwrap_or_default();
+        Some(Finding::NotTakenOver(format!("AccessKey {name} {why}.")))
+    }
+}
+
+/// The public key that is its own, or that it asks for.
+fn public(key: &AccessKey) -> String {
+    let held = key.status.as_ref().and_then(|status| status.key.as_ref());
+    let asked = key.spec.existing.as_ref().map(|existing| &existing.key);
+    held.or(asked).cloned().unwrap_or_default()
 }

@@ -98,8 +98,9 @@ pub enum Ending {
     Unreadable,
 }
 
-/// Runs until `key`, as the cache has it, can rest.
-pub async fn run(tools: &Tools, key: Arc<AccessKey>, kept: Kept) -> Ended {
+/// Runs until `key`, as the cache has it, can rest. `rival` is the name of the AccessKey that its
+/// public key belongs to, if that is another.
+pub async fn run(tools: &Tools, key: Arc<AccessKey>, kept: Kept, rival: Option<String>) -> Ended {
     let Some(view) = status::view(&key) else {
         return Ended {
             kept,
@@ -111,6 +112,7 @@ pub async fn run(tools: &Tools, key: Arc<AccessKey>, kept: Kept) -> Ended {
         };
     };
     let observed = Observed::cached(view, kept.memory, tools.clock.now().monotonic);
+    let observed = observed.beaten(rival.is_some());
     let namespace = key.metadata.namespace.clone().unwrap_or_default();
     let run = Run {
         tools,
@@ -123,6 +125,7 @@ pub async fn run(tools: &Tools, key: Arc<AccessKey>, kept: Kept) -> Ended {
         issued: 0,
         turns: Vec::new(),
         alarm: None,
+        rival,
     };
     run.drive(observed).await
 }
@@ -141,6 +144,7 @@ pub(super) struct Run<'a> {
     pub(super) issued: u32,
     pub(super) turns: Vec<Turn>,
     alarm: Option<Verdict>,
+    rival: Option<String>,
 }
 
 impl Run<'_> {
@@ -148,7 +152,8 @@ impl Run<'_> {
         for _ in 0..MAX_STEPS {
             let step = next(&observed, self.tools.clock.now(), &self.tools.timing);
             if let Step::Rest(rest) = &step {
-                let verdict = Verdict::of(&self.key, &observed.view, rest.situation);
+                let rival = self.rival.as_deref().unwrap_or_default();
+                let verdict = Verdict::of(&self.key, &observed.view, rest.situation, rival);
                 let rest = rest.clone();
                 let memory = observed.rested(&rest, self.now());
                 return self.end(memory, Ending::Rested(rest), verdict).await;

@@ -7,15 +7,16 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use sha2::{Digest, Sha256};
 
+use super::existing;
 use super::ledger::{Accepted, AttemptId, Issuance, Ledger, Uid, Version};
 use super::life::{Life, Phase, SKEW};
-use super::observed::View;
+use super::observed::{Existing, View};
 use super::report::Verdict;
 use super::rotation::Rotation;
 use super::turn::EXPIRING_SOON;
 use crate::api::{
     AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, Binding, Delivery, EffectiveState,
-    KeyState, Unsettled,
+    ExistingKey, KeyState, Unsettled,
 };
 use crate::conditions;
 
@@ -39,6 +40,10 @@ pub fn view(key: &AccessKey) -> Option<View> {
         rotation: Rotation::of(key),
         news: is_news(key),
         withdrawal: withdrawal(key),
+        existing: existing::of(key).map(|existing| match existing {
+            Ok(existing) => Existing::Usable(attempt_id(&existing.verifier)),
+            Err(_) => Existing::Unusable,
+        }),
         ledger: key.status.as_ref().map(ledger).unwrap_or_default(),
     })
 }
@@ -159,6 +164,28 @@ pub fn binding(status: &AccessKeyStatus) -> Option<Binding> {
     })
 }
 
+/// The status that says `ledger`, in which `existing` was taken over. No check is kept: the secret may
+/// be weak, and a check would tell whoever reads it which guesses are worth a hash.
+pub fn taken_over(
+    old: &AccessKeyStatus,
+    ledger: &Ledger,
+    existing: &ExistingKey,
+    now: Timestamp,
+) -> AccessKeyStatus {
+    let accepted = ledger.accepted.iter().map(|accepted| AcceptedVerifier {
+        revision: signed(accepted.revision),
+        verifier: existing.verifier.clone(),
+        check: None,
+        issued_at: Time(now),
+        valid_until: None,
+    });
+    AccessKeyStatus {
+        key: Some(existing.key.clone()),
+        verifiers: accepted.collect(),
+        ..write(old, ledger, None, now)
+    }
+}
+
 /// Where the text of an attempt is found.
 struct Known<'a> {
     old: &'a AccessKeyStatus,
@@ -221,7 +248,7 @@ pub fn tell(status: &mut AccessKeyStatus, key: &AccessKey, verdict: &Verdict, no
         state,
         reason,
         message,
-    } = Activity::told(status, key, now);
+    } = Activity::by(verdict, status).unwrap_or_else(|| Activity::told(status, key, now));
     status.observed_generation = generation;
     status.state = Some(state);
     let mut set = |type_: &str, holds: bool, reason: &str, message: &str| {
@@ -271,6 +298,16 @@ struct Activity {
 }
 
 impl Activity {
+    /// Of a key that another AccessKey has.
+    fn by(verdict: &Verdict, status: &AccessKeyStatus) -> Option<Activity> {
+        let is_beaten = verdict.is_conflict() && !status.verifiers.is_empty();
+        is_beaten.then(|| Activity {
+            state: EffectiveState::Inactive,
+            reason: verdict.reason(),
+            message: verdict.message(),
+        })
+    }
+
     /// What a status says that another controller wrote, whose clock is ahead, is left: else the two would write in turn
     /// until the clock of this one is there, too.
     fn told(status: &AccessKeyStatus, key: &AccessKey, now: Timestamp) -> Activity {

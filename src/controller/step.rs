@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! first issue    Commit -> Publish -> Confirm
+//! existing key   TakeOver
 //! rotation       ReadSecret, ReadSecret (bytes), ReadKey -> Commit -> Publish -> Confirm
 //! a skip         ReadSecret, ReadKey -> Schedule
 //! a withdrawal   ReadSecret, ReadKey -> Withdraw -> Consume
@@ -18,7 +19,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::ledger::{AttemptId, MAX_ATTEMPTS, Uid, Version};
-use super::observed::{Bytes, Held, Observed, PresentSecret, Publish, SecretSeen, Source, View};
+use super::observed::{
+    Bytes, Existing, Held, Observed, PresentSecret, Publish, SecretSeen, Source, View,
+};
 use crate::clock::{Moment, Now};
 
 /// One thing to do, at most one request to the API server.
@@ -84,6 +87,11 @@ pub enum Step {
     },
     /// Record that the restored key belongs to the object as it is now.
     Rebind,
+    /// Accept the secret of a key that was made elsewhere, by compare-and-swap on the AccessKey.
+    TakeOver {
+        /// Stands for its verifier.
+        attempt: AttemptId,
+    },
     /// Clear the mark of [`unsettled`](super::ledger::Ledger::unsettled), by compare-and-swap on the AccessKey as it was
     /// before the sweep.
     ClearMark,
@@ -139,6 +147,10 @@ pub enum Situation {
     SecretModified,
     /// The status says that the key was issued, but has no verifier.
     VerifierLost,
+    /// Its public key belongs to another AccessKey.
+    KeyConflict,
+    /// The key that was made elsewhere cannot be taken over.
+    NotTakenOver,
 }
 
 /// How long things take.
@@ -184,6 +196,7 @@ pub fn next(observed: &Observed, now: Now, timing: &Timing) -> Step {
         Errand::FirstIssue => Step::Commit {
             outlived: Vec::new(),
         },
+        Errand::TakeOver(attempt) => Step::TakeOver { attempt },
         Errand::Retire => Step::Retire,
         Errand::Schedule(next) => Step::Schedule { next, skips: false },
         Errand::Look => Step::Look,
@@ -261,6 +274,7 @@ fn confirm(observed: &Observed, attempt: AttemptId, secret: &Uid) -> Step {
 enum Errand {
     None(Rest),
     FirstIssue,
+    TakeOver(AttemptId),
     Inspect,
     Sweep,
     Retire,
@@ -288,6 +302,9 @@ fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
     if let Some(left) = until_restored(observed, now.monotonic, timing) {
         return Errand::none(Situation::AwaitingRestore, Some(left));
     }
+    if observed.beaten {
+        return Errand::none(Situation::KeyConflict, None);
+    }
     if view.suspended {
         return Errand::none(Situation::Suspended, None);
     }
@@ -306,10 +323,11 @@ fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
         _ => {}
     }
     if view.is_due(now.wall) {
-        return if view.ledger.is_blank() {
-            Errand::FirstIssue
-        } else {
-            Errand::Inspect
+        return match view.existing {
+            _ if !view.ledger.is_blank() => Errand::Inspect,
+            None => Errand::FirstIssue,
+            Some(Existing::Usable(attempt)) => Errand::TakeOver(attempt),
+            Some(Existing::Unusable) => Errand::none(Situation::NotTakenOver, None),
         };
     }
     if view.ledger.accepted.is_empty() {

@@ -21,6 +21,8 @@ pub enum Turn {
     Retired,
     /// The Secret in which it was delivered is gone.
     Consumed,
+    /// It was made elsewhere, and its secret is accepted from now on.
+    TakenOver,
 }
 
 impl Turn {
@@ -71,6 +73,7 @@ impl Turn {
             Turn::RotationSkipped => "RotationSkipped",
             Turn::Retired => "Retired",
             Turn::Consumed => "Consumed",
+            Turn::TakenOver => "TakenOver",
         }
     }
 

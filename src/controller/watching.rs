@@ -13,6 +13,7 @@
 //! - Errors are reported here and go no further. See [`objects_only`].
 
 mod relist;
+mod rivals;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use self::relist::Relist;
+pub use self::rivals::Rivals;
 
 use super::failure::Failure;
 use crate::api::{AccessKey, Restrictions, Sources, Topics};
@@ -50,6 +52,8 @@ pub struct Watch {
     pub store: Store<Guarded>,
     /// The AccessKeys to look at, and no errors. The cache holds what comes from here before it does.
     pub stream: BoxStream<'static, Result<Guarded, Error>>,
+    /// Which AccessKey has a key that several claim.
+    pub rivals: Rivals,
 }
 
 impl Watch {
@@ -57,12 +61,17 @@ impl Watch {
     pub fn start(api: Api<Guarded>, nudges: impl Stream<Item = ()> + Send + 'static) -> Watch {
         let (store, writer) = reflector::store();
         let missed = Relist(api.clone()).missed(store.clone(), nudges);
+        let rivals = Rivals::in_cache(store.clone());
+        let (noticed, disturbed) = (rivals.clone(), rivals.clone());
         let cached = select(events(api, PAGE), missed.map(Ok))
             .modify(forget_bulk)
+            .inspect_ok(move |event| noticed.notice(event))
             .reflect(writer);
+        let seen = to_look_at(cached, store.clone(), move || disturbed.disturbed());
         Watch {
-            stream: objects_only(to_look_at(cached, store.clone())).boxed(),
+            stream: objects_only(seen).boxed(),
             store,
+            rivals,
         }
     }
 }
@@ -128,19 +137,24 @@ where
     }
 }
 
-/// Of what happens, the objects that have to be looked at; those of a list once it is complete and
-/// cached.
+/// Of what happens, the objects that have to be looked at, and those that are `disturbed` by it; those
+/// of a list once it is complete and cached.
 fn to_look_at<K>(
     cached: impl Stream<Item = Result<Event<K>, Error>>,
     store: Store<K>,
+    mut disturbed: impl FnMut() -> Vec<Arc<K>>,
 ) -> impl Stream<Item = Result<K, Error>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let objects = move |event| match event {
-        Event::Apply(object) => vec![Arc::new(object)],
-        Event::InitDone => store.state(),
-        Event::Init | Event::InitApply(_) | Event::Delete(_) => Vec::new(),
+    let mut objects = move |event| {
+        let mut objects = disturbed();
+        match event {
+            Event::Apply(object) => objects.push(Arc::new(object)),
+            Event::InitDone => objects = store.state(),
+            Event::Init | Event::InitApply(_) | Event::Delete(_) => {}
+        }
+        objects
     };
     cached
         .map_ok(move |event| stream::iter(objects(event)).map(Ok))

@@ -37,6 +37,8 @@ pub struct Budget {
     pub losses: u8,
     /// A controller is paused for longer than the grace exactly between commit and publish: the hole that is left.
     pub pauses: u8,
+    /// 1: the key was made elsewhere, and is taken over.
+    pub existing: u8,
 }
 
 impl fmt::Display for Budget {
@@ -63,6 +65,7 @@ impl fmt::Display for Budget {
             ("forgeries", self.forgeries),
             ("losses", self.losses),
             ("pauses", self.pauses),
+            ("existing", self.existing),
         ];
         for (name, times) in others.into_iter().filter(|(_, times)| *times > 0) {
             write!(f, ", {name} {times}")?;
@@ -90,6 +93,7 @@ pub const fn attempts(attempts: u8) -> Budget {
         forgeries: 0,
         losses: 0,
         pauses: 0,
+        existing: 0,
     }
 }
 
@@ -119,4 +123,4 @@ macro_rules! with {
     };
 }
 
-with!(controllers crashes faults deletions rotations dues changes behind edits recreations stale forgeries losses pauses);
+with!(controllers crashes faults deletions rotations dues changes behind edits recreations stale forgeries losses pauses existing);

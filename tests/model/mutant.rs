@@ -62,6 +62,10 @@ pub enum Mutant {
     DueIsIgnored,
     RemovedScheduleGoesOn,
 
+    // Keys that were made elsewhere.
+    ExistingIsIssued,
+    ReplacedIsTakenOver,
+
     // The preconditions of each write.
     StatusIgnoresTheUid,
     CommitIgnoresTheVersion,
@@ -71,6 +75,7 @@ pub enum Mutant {
     ScheduleIgnoresTheVersion,
     SkipIgnoresTheVersion,
     ConsumeIgnoresTheVersion,
+    TakeOverIgnoresTheVersion,
     CreateOverwrites,
     ReplaceIgnoresTheUid,
     ReplaceIgnoresTheVersion,
@@ -276,6 +281,21 @@ pub const NEEDED: &[Row] = &[
         alone(2).dues(1).changes(1),
     ),
     (
+        Mutant::ExistingIsIssued,
+        Rule::AcceptedSecretIsAskedFor,
+        alone(1).existing(1),
+    ),
+    (
+        Mutant::ReplacedIsTakenOver,
+        Rule::ReplacedSecretIsOver,
+        alone(1).existing(1).rotations(1).losses(1),
+    ),
+    (
+        Mutant::TakeOverIgnoresTheVersion,
+        Rule::NothingWrittenIsLost,
+        attempts(1).existing(1).rotations(1),
+    ),
+    (
         Mutant::StatusIgnoresTheUid,
         Rule::OtherObjectIsNotWritten,
         alone(2).recreations(1),
@@ -429,7 +449,8 @@ impl Mutant {
             | (Mutant::RetireIgnoresTheVersion, Purpose::Retire)
             | (Mutant::ScheduleIgnoresTheVersion, Purpose::Schedule)
             | (Mutant::SkipIgnoresTheVersion, Purpose::Skip)
-            | (Mutant::ConsumeIgnoresTheVersion, Purpose::Consume) => Checks::NOT_THE_VERSION,
+            | (Mutant::ConsumeIgnoresTheVersion, Purpose::Consume)
+            | (Mutant::TakeOverIgnoresTheVersion, Purpose::TakeOver) => Checks::NOT_THE_VERSION,
             _ => Checks::ALL,
         }
     }

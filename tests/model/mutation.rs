@@ -7,14 +7,14 @@ use std::time::Duration;
 use keyward::clock::{Moment, Now};
 use keyward::controller::ledger::{AttemptId, Ledger, Uid, Version};
 use keyward::controller::observed::{
-    Answer, Bytes, Memory, Observed, PresentSecret, SecretSeen, Source, View,
+    Answer, Bytes, Existing, Memory, Observed, PresentSecret, SecretSeen, Source, View,
 };
 use keyward::controller::step::{Rest, Situation, Step, Timing, next};
 
 use crate::mutant::Mutant;
 use crate::process::{Run, verify};
 use crate::server::{Purpose, StatusWrite, Stored, Write};
-use crate::world::EVERY;
+use crate::world::{EVERY, TAKEN_OVER};
 
 impl Mutant {
     pub fn next(self, observed: &Observed, now: Now, timing: &Timing) -> Step {
@@ -37,6 +37,13 @@ impl Mutant {
                     if has_looked(observed) =>
                 {
                     again(without_dead(observed))
+                }
+                (Mutant::ExistingIsIssued, Step::TakeOver { .. }) => {
+                    again(with_existing(observed, None))
+                }
+                (Mutant::ReplacedIsTakenOver, step) if rests(&step, &[Situation::NotTakenOver]) => {
+                    let usable = Existing::Usable(TAKEN_OVER);
+                    again(with_existing(observed, Some(usable)))
                 }
                 (Mutant::NoSecondLook, Step::Recheck) => again(looked_twice(observed)),
                 (Mutant::NothingDueGoesOn, step) if is_settled(&step) && has_looked(observed) => {
@@ -286,6 +293,12 @@ impl Mutant {
             _ => Cow::Borrowed(&view.ledger),
         }
     }
+}
+
+fn with_existing(observed: &Observed, existing: Option<Existing>) -> Observed {
+    let mut observed = observed.clone();
+    observed.view.existing = existing;
+    observed
 }
 
 fn is_due(view: &View) -> bool {

@@ -219,6 +219,10 @@ impl World {
                 let strays = ledger.unsettled.iter().flatten().collect();
                 (Purpose::ClearMark, ledger.settle(), strays)
             }
+            Step::TakeOver { attempt } => {
+                let next = ledger.take_over(*attempt, &view.uid, view.wanted, &view.rotation, now);
+                (Purpose::TakeOver, next, Attempts::default())
+            }
             Step::Retire => (Purpose::Retire, ledger.retire(now), Attempts::default()),
             Step::Schedule { next, skips } => {
                 let purpose = if *skips {
@@ -348,7 +352,10 @@ pub fn verify(read: Option<AttemptId>, observed: &Observed, key: &View) -> Optio
 fn is_call(situation: Situation) -> bool {
     matches!(
         situation,
-        Situation::SecretExists | Situation::SecretModified | Situation::VerifierLost
+        Situation::SecretExists
+            | Situation::SecretModified
+            | Situation::VerifierLost
+            | Situation::NotTakenOver
     )
 }
 

@@ -9,7 +9,7 @@ use keyward::controller::observed::View;
 
 use crate::server::{Purpose, StatusWrite, Stored};
 use crate::shared::Shared;
-use crate::world::{World, wall};
+use crate::world::{TAKEN_OVER, World, wall};
 
 /// An invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +30,7 @@ pub enum Rule {
     NothingWrittenIsLost,
     OtherObjectIsNotWritten,
     RecreatedKeyIsNew,
+    ReplacedSecretIsOver,
     AcceptedSecretIsThere,
     NobodyIsCalledWithoutReason,
     RestIsInReach,
@@ -42,7 +43,8 @@ impl Rule {
             | Rule::AcceptedSecretIsAskedFor
             | Rule::OneIssueForADueTime
             | Rule::ConsumedSecretStaysAway
-            | Rule::OnlyConsumedIsSkipped => "I1",
+            | Rule::OnlyConsumedIsSkipped
+            | Rule::ReplacedSecretIsOver => "I1",
             Rule::OnlyDeliveredIsWithdrawn | Rule::OnlyGoneIsConsumed => "I3",
             Rule::CommittedBeforePublished
             | Rule::PublishedBeforeAccepted
@@ -80,6 +82,7 @@ impl fmt::Display for Rule {
             Rule::RestIsInReach => "a state at rest is out of reach",
             Rule::OtherObjectIsNotWritten => "the status of another object is written",
             Rule::RecreatedKeyIsNew => "a secret is accepted for two objects",
+            Rule::ReplacedSecretIsOver => "a secret is taken over that was to be replaced",
         };
         f.pad(&format!("{}: {broken}", self.number()))
     }
@@ -126,6 +129,8 @@ pub struct History {
     excused: bool,
     /// A controller was paused for too long.
     paused: bool,
+    /// The key was made elsewhere, with its secret.
+    existing: bool,
     /// The only rule that counts, if it is only one.
     asked: Option<Rule>,
     /// The rule that was broken first. Nothing happens after that.
@@ -145,6 +150,7 @@ impl History {
             served: None,
             excused: false,
             paused: false,
+            existing: false,
             asked,
             broken: None,
         }
@@ -183,6 +189,18 @@ impl History {
     pub fn pauses(&mut self) {
         self.excused = true;
         self.paused = true;
+    }
+
+    /// The secret of a key that was made elsewhere is where its devices are, and nowhere else.
+    pub fn hands_over(&mut self) {
+        self.existing = true;
+        self.published.add(TAKEN_OVER);
+        self.taken.add(TAKEN_OVER);
+    }
+
+    /// A new secret is asked for; of a key that is still to be taken over nobody can say which is meant.
+    pub fn asks_again(&mut self, key: &View) {
+        self.excused |= key.existing.is_some() && key.ledger.is_blank();
     }
 
     /// What the status said is gone, and with it the key.
@@ -273,7 +291,7 @@ impl History {
             Rule::AcceptedSecretIsAskedFor,
         );
         for accepted in &write.ledger.accepted {
-            self.accepts(uid, accepted);
+            self.accepts(uid, accepted, key.wanted);
         }
     }
 
@@ -292,7 +310,7 @@ impl History {
         }
     }
 
-    fn accepts(&mut self, uid: &Uid, accepted: &Accepted) {
+    fn accepts(&mut self, uid: &Uid, accepted: &Accepted, asked: u32) {
         let entry = (uid.clone(), accepted.revision, accepted.attempt);
         if self.accepted.contains(&entry) {
             return;
@@ -303,8 +321,13 @@ impl History {
             .accepted
             .iter()
             .any(|(.., attempt)| *attempt == entry.2);
+        let is_taken_over = self.existing && entry.2 == TAKEN_OVER;
         self.keeps(revision_is_new, Rule::OneSecretForARevision);
-        self.keeps(secret_is_new, Rule::RecreatedKeyIsNew);
+        // A status that is lost is written anew.
+        self.keeps(secret_is_new || is_taken_over, Rule::RecreatedKeyIsNew);
+        self.keeps(!is_taken_over || asked == 1, Rule::ReplacedSecretIsOver);
+        let is_made = self.existing && entry.1 == 1 && !is_taken_over;
+        self.keeps(!is_made, Rule::AcceptedSecretIsAskedFor);
         self.keeps(self.published.has(entry.2), Rule::PublishedBeforeAccepted);
         self.accepted.change(|accepted| accepted.push(entry));
     }

@@ -71,6 +71,7 @@ pub enum Purpose {
     Skip,
     /// The Secret is gone.
     Consume,
+    TakeOver,
 }
 
 impl World {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use keyward::controller::ledger::{Ledger, Version};
-use keyward::controller::observed::{Publish, View};
+use keyward::controller::observed::{Existing, Publish, View};
 
 use crate::process::Process;
 use crate::server::Stored;
@@ -114,7 +114,11 @@ impl World {
             }
             Event::Rotate => {
                 self.left.rotations -= 1;
-                self.edit_key(|key| key.wanted += 1);
+                let key = self.edit_key(|key| {
+                    key.wanted += 1;
+                    key.existing = key.existing.map(|_| Existing::Unusable);
+                });
+                self.history.asks_again(&key);
             }
             Event::ComeDue => {
                 self.left.dues -= 1;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use jiff::{SignedDuration, Timestamp};
 use keyward::controller::ledger::{AttemptId, Ledger, Uid, Version};
 use keyward::controller::life::Life;
-use keyward::controller::observed::{Answer, View};
+use keyward::controller::observed::{Answer, Existing, View};
 use keyward::controller::rotation::Rotation;
 use stateright::{Model, Property};
 
@@ -132,6 +132,8 @@ impl Model for Issuing {
 
 const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
 pub const EVERY: SignedDuration = SignedDuration::from_hours(2);
+/// The secret of a key that was made elsewhere.
+pub const TAKEN_OVER: AttemptId = AttemptId(0);
 
 /// The wall clock.
 pub fn wall(hour: u8) -> Timestamp {
@@ -141,14 +143,20 @@ pub fn wall(hour: u8) -> Timestamp {
 impl World {
     fn new(model: &Issuing) -> World {
         let process = Shared::new(Process::default());
+        let mut key = World::new_key(uid(0), &model.budget);
+        let mut history = History::new(model.asked);
+        if model.budget.existing > 0 {
+            key.existing = Some(Existing::Usable(TAKEN_OVER));
+            history.hands_over();
+        }
         World {
-            key: Shared::new(Some(World::new_key(uid(0), &model.budget))),
+            key: Shared::new(Some(key)),
             secret: None,
             controllers: [process.clone(), process],
             orphans: Vec::new(),
             left: model.budget,
             hour: model.budget.behind,
-            history: History::new(model.asked),
+            history,
             mutant: model.mutant,
             uids: 0,
             attempts: 0,
@@ -170,6 +178,7 @@ impl World {
                 every: (budget.dues > 0).then_some(EVERY),
                 life: Some(Life::default()),
             },
+            existing: None,
             ledger: Ledger::default(),
         }
     }

@@ -86,7 +86,7 @@ async fn a_status_is_written_over_the_version_that_was_read() {
         hasher: Hasher::new(HashProfile::Fleet, metrics.clone()),
         metrics,
     };
-    let ended = run::run(&tools, access_key(), Kept::default()).await;
+    let ended = run::run(&tools, access_key(), Kept::default(), None).await;
     assert!(
         matches!(ended.ending, Ending::Failed(..)),
         "{:?}",

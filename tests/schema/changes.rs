@@ -16,6 +16,12 @@ async fn access_key_changes() {
     let entries = |key: &str| secret(json!({ "keys": { "key": key, "secret": "s" } }));
     let name = &["spec.secret.name", "immutable"];
     let keys = &["spec.secret.keys", "immutable"];
+    let existing = |key: &str, digit: char| {
+        let (salt, tag) = ("A".repeat(22), digit.to_string().repeat(43));
+        let verifier = format!("$argon2id$v=19$m=1024,t=1,p=1${salt}${tag}");
+        with("existing", json!({ "key": key, "verifier": verifier }))
+    };
+    let taken_over = &["spec", "existing is immutable"];
     let lower = &["spec.rotation.revision", "only increases"];
     check_changes::<AccessKey>(vec![
         (
@@ -126,6 +132,46 @@ async fn access_key_changes() {
             Refused(lower),
         ),
         ("the rotation removed", revision(2), plain(), Refused(lower)),
+        (
+            "the existing key as it is",
+            existing("a", 'A'),
+            existing("a", 'A'),
+            Accepted,
+        ),
+        (
+            "an existing key added",
+            plain(),
+            existing("a", 'A'),
+            Refused(taken_over),
+        ),
+        (
+            "the existing key removed",
+            existing("a", 'A'),
+            plain(),
+            Refused(taken_over),
+        ),
+        (
+            "the existing key changed",
+            existing("a", 'A'),
+            existing("b", 'A'),
+            Refused(taken_over),
+        ),
+        (
+            "the existing verifier changed",
+            existing("a", 'A'),
+            existing("a", 'B'),
+            Refused(taken_over),
+        ),
+        (
+            "the revision raised beside an existing key",
+            existing("a", 'A'),
+            {
+                let mut spec = existing("a", 'A');
+                spec["rotation"] = json!({ "revision": 2 });
+                spec
+            },
+            Accepted,
+        ),
         (
             "the rotation made null",
             revision(2),

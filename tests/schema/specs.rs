@@ -35,6 +35,12 @@ async fn access_key_specs() {
     let sources = |value: Value| with("sources", value);
     let from = |address: &str| sources(json!({ "filter": "DenyList", "cidrs": [address] }));
 
+    let existing =
+        |key: &str, verifier: &str| with("existing", json!({ "key": key, "verifier": verifier }));
+    let cost = |cost: &str| existing("k", &phc(cost, 22, 43));
+    let parts = |salt: usize, tag: usize| existing("k", &phc("m=1024,t=1,p=1", salt, tag));
+    let fits = &phc("m=1024,t=1,p=1", 22, 43);
+
     check_specs::<AccessKey>(vec![
         // restrictions: nothing may fail open
         ("all devices", with("suspend", json!(false)), Accepted),
@@ -211,6 +217,39 @@ async fn access_key_specs() {
         ("a schedule that is a number", with("rotation", json!({ "every": 24 })), Refused(&["spec.rotation.every", "must be of type string"])),
         ("an overlap of more than three times that", every("1h", "3h0m1s"), Refused(&["spec.rotation", "at most three times rotation.every", "set a shorter overlap"])),
         ("a default overlap of more than that", with("rotation", json!({ "every": "7h" })), Refused(&["spec.rotation", "at most three times rotation.every", "it is 24h if absent"])),
+        // existing
+        ("an existing key", existing("9b3f6a1e-0c5d-4f0a_X", fits), Accepted),
+        ("an existing key of 128", existing(&"x".repeat(128), fits), Accepted),
+        ("an existing key of 129", existing(&"x".repeat(129), fits), Refused(&["spec.existing.key", "128"])),
+        ("an existing key that is empty", existing("", fits), Refused(&["spec.existing.key", "should match"])),
+        ("an existing key with a dot", existing("a.b", fits), Refused(&["spec.existing.key", "should match"])),
+        ("an existing key with a colon", existing("a:b", fits), Refused(&["spec.existing.key", "should match"])),
+        ("an existing key with a line feed", existing("a\n", fits), Refused(&["spec.existing.key", "should match"])),
+        ("a secret for an existing key", existing("kws_0", fits), Refused(&["spec.existing.key", "looks like a secret"])),
+        ("an existing key that was generated", existing("kwk_2k9y52n7zdraeknhjy2qe5qk81", fits), Accepted),
+        ("an existing key alone", with("existing", json!({ "key": "k" })), Refused(&["spec.existing.verifier", "Required"])),
+        ("a verifier alone", with("existing", json!({ "verifier": fits })), Refused(&["spec.existing.key", "Required"])),
+        ("nothing that exists", with("existing", json!({})), Refused(&["spec.existing.key", "Required"])),
+        ("no existing key", with("existing", json!(null)), Accepted),
+        ("a secret for a verifier", existing("k", "hunter2"), Refused(&["spec.existing.verifier", "make it with keyward hash"])),
+        ("no verifier", existing("k", ""), Refused(&["spec.existing.verifier", "make it with keyward hash"])),
+        ("a verifier of argon2i", existing("k", &fits.replace("argon2id", "argon2i")), Refused(&["spec.existing.verifier", "argon2id"])),
+        ("a verifier of an older version", existing("k", &fits.replace("v=19", "v=16")), Refused(&["spec.existing.verifier", "argon2id"])),
+        ("a verifier and a line feed", existing("k", &format!("{fits}\n")), Refused(&["spec.existing.verifier", "argon2id"])),
+        ("the most memory", cost("m=65536,t=1,p=1"), Accepted),
+        ("more memory", cost("m=65537,t=1,p=1"), Refused(&["spec.existing.verifier", "m at most 65536"])),
+        ("far more memory", cost("m=655360,t=1,p=1"), Refused(&["spec.existing.verifier", "m at most 65536"])),
+        ("the most passes", cost("m=19456,t=10,p=1"), Accepted),
+        ("more passes", cost("m=19456,t=11,p=1"), Refused(&["spec.existing.verifier", "t at most 10"])),
+        ("no passes", cost("m=19456,t=0,p=1"), Refused(&["spec.existing.verifier"])),
+        ("the most lanes", cost("m=19456,t=2,p=4"), Accepted),
+        ("more lanes", cost("m=19456,t=2,p=5"), Refused(&["spec.existing.verifier", "p at most 4"])),
+        ("a cost with a zero before it", cost("m=01024,t=1,p=1"), Refused(&["spec.existing.verifier"])),
+        ("the longest salt", parts(86, 43), Accepted),
+        ("a salt too long", parts(87, 43), Refused(&["spec.existing.verifier"])),
+        ("a salt too short", parts(21, 43), Refused(&["spec.existing.verifier"])),
+        ("a tag too short", parts(22, 42), Refused(&["spec.existing.verifier"])),
+        ("a verifier of 257", existing("k", &phc("m=1024,t=1,p=1", 22, 204)), Refused(&["spec.existing.verifier", "256"])),
         // secret.name
         ("a name", secret(json!({ "name": "mqtt.credentials-1" })), Accepted),
         ("a name in upper case", secret(json!({ "name": "Credentials" })), Refused(&["spec.secret.name", "DNS subdomain name"])),
@@ -268,6 +307,32 @@ async fn access_key_specs() {
         ("an entry of 254", keys(json!({ "key": "a".repeat(254) })), Refused(&["spec.secret.keys.key", "253"])),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn what_may_be_a_secret_is_not_repeated() {
+    let namespace = TestNamespace::unserved("schema").await;
+    let keys = dynamic::<AccessKey>(&namespace.admin, &namespace.name);
+    let fits = phc("m=1024,t=1,p=1", 22, 43);
+    for (key, verifier) in [("kws_hunter2", &*fits), ("k", "hunter2")] {
+        let existing = json!({ "key": key, "verifier": verifier });
+        let spec = json!({ "restrictions": { "allDevices": true }, "existing": existing });
+        let refused = create::<AccessKey>(&keys, "subject", spec).await;
+        let refused = refused
+            .expect_err("it is no key, or no verifier")
+            .to_string();
+        assert!(refused.contains("spec.existing"), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+}
+
+/// A PHC string with a salt and a tag of so many characters.
+fn phc(cost: &str, salt: usize, tag: usize) -> String {
+    format!(
+        "$argon2id$v=19${cost}${}${}",
+        "A".repeat(salt),
+        "A".repeat(tag)
+    )
 }
 
 #[tokio::test]

@@ -51,6 +51,9 @@ fn steps() -> Vec<Step> {
         Step::Consume,
         Step::Adopt { uid, version },
         Step::Rebind,
+        Step::TakeOver {
+            attempt: AttemptId(1),
+        },
         Step::ClearMark,
         Step::Retire,
         Step::Schedule {
@@ -63,7 +66,7 @@ fn steps() -> Vec<Step> {
             Step::ReadKey | Step::ReadSecret { .. } | Step::Recheck => {}
             Step::Commit { .. } | Step::Publish { .. } | Step::Confirm { .. } => {}
             Step::DeleteSecret { .. } | Step::Adopt { .. } | Step::Rebind => {}
-            Step::Withdraw { .. } | Step::Look | Step::Consume => {}
+            Step::TakeOver { .. } | Step::Withdraw { .. } | Step::Look | Step::Consume => {}
             Step::ClearMark | Step::Retire | Step::Schedule { .. } => {}
             Step::StartOver | Step::Rest(_) => panic!("{step:?} asks for nothing"),
         }
@@ -98,6 +101,7 @@ async fn every_step_ends_though_the_answer_does_not_come_or_does_not_end() {
                 issued: 0,
                 turns: Vec::new(),
                 alarm: None,
+                rival: None,
             };
             // From the moment that the server is silent, time is passed over.
             let silent = async {
@@ -118,7 +122,10 @@ async fn every_step_ends_though_the_answer_does_not_come_or_does_not_end() {
 fn access_key() -> Arc<AccessKey> {
     let key = json!({
         "metadata": { "name": "pump", "namespace": "plant", "uid": "u", "resourceVersion": "7" },
-        "spec": { "restrictions": { "allDevices": true } },
+        "spec": {
+            "restrictions": { "allDevices": true },
+            "existing": { "key": "k", "verifier": "v" },
+        },
         "status": { "key": "kwk_0123456789abcdefghjkmnpqrs" },
     });
     Arc::new(serde_json::from_value(key).expect("an AccessKey"))

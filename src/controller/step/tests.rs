@@ -13,6 +13,7 @@ use super::*;
 
 mod cache;
 mod delivery;
+mod existing;
 mod issue;
 mod lives;
 mod rotation;
@@ -132,6 +133,7 @@ fn view(wanted: u32) -> View {
             every: None,
             life: Some(Life::default()),
         },
+        existing: None,
         ledger: Ledger::default(),
     }
 }

@@ -26,7 +26,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 async fn what_a_list_finds_is_looked_at_once_the_list_is_complete() {
     let (mut happens, events) = mpsc::unbounded();
     let (store, writer) = reflector::store();
-    let mut looks = to_look_at(events.reflect(writer), store.clone()).boxed();
+    let mut looks = to_look_at(events.reflect(writer), store.clone(), Vec::new).boxed();
     let mut tell = async |event| happens.send(Ok(event)).await.expect("it is heard");
 
     tell(Event::Init).await;

@@ -2,6 +2,10 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use keyward::api::{AccessKey, AccessKeyStatus};
@@ -10,10 +14,11 @@ use keyward::verifier::{HashProfile, Verifier};
 use kube::api::PostParams;
 use serde_json::json;
 use support::controller::TestController;
-use support::gateway::{Gateway, send};
-use support::keys::{Ask, Place, condition, entry, holds, key, plaintext, some_secret};
+use support::gateway::{Gateway, Plant, send};
+use support::keys::{Ask, Place, condition, entry, holds, key, owned_by, plaintext, some_secret};
+use support::manifests;
 use support::plant::Issued;
-use support::process::{Access, Launcher};
+use support::process::{Access, Folder, Launcher};
 
 /// Longer than any backoff.
 const MINUTES: Duration = Duration::from_secs(120);
@@ -362,5 +367,201 @@ async fn whatever_happens_to_the_write_it_is_taken_over_once() {
         let status = taken.status.expect("a status");
         assert_eq!((status.revision, status.verifiers.len()), (Some(1), 1));
         assert!(place.secret("crane").await.is_none());
+    }
+}
+
+/// The commands of `deploy/migration/README.md`, each block by its heading's first words.
+struct Page(BTreeMap<String, Vec<String>>);
+
+impl Page {
+    fn read() -> Page {
+        let text = manifests::text("deploy/migration/README.md");
+        let mut blocks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for section in text.split("\n## ").skip(1) {
+            let heading = section.lines().next().expect("a heading").to_owned();
+            let fenced = section.split("```sh\n").skip(1);
+            let scripts = fenced.map(|rest| rest.split("```").next().unwrap_or_default());
+            blocks.insert(heading, scripts.map(str::to_owned).collect());
+        }
+        Page(blocks)
+    }
+
+    fn script(&self, heading: &str, number: usize) -> &str {
+        &self.0[heading][number]
+    }
+}
+
+/// Where somebody moves keys: with kubectl contexts for two namespaces, which do for two clusters.
+struct Shell(Folder);
+
+impl Shell {
+    fn between(old: &Place, new: &Place) -> Shell {
+        let folder = Folder::new("migration");
+        let text = Access::admin().text();
+        let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let context = config["contexts"][0].clone();
+        let contexts = [("old", old), ("new", new)].map(|(name, place)| {
+            let mut context = context.clone();
+            context["name"] = json!(name);
+            context["context"]["namespace"] = json!(place.name());
+            context
+        });
+        config["contexts"] = json!(contexts);
+        config["current-context"] = json!("new");
+        folder.write("kubeconfig", &config.to_string());
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        symlink(root.join("deploy"), folder.path().join("deploy")).expect("a link");
+        Shell(folder)
+    }
+
+    fn runs(&self, script: &str) -> Output {
+        let keyward = Path::new(env!("CARGO_BIN_EXE_keyward"))
+            .parent()
+            .expect("a folder");
+        let path = std::env::var("PATH").expect("a PATH");
+        let mut bash = Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", script])
+            .current_dir(self.0.path())
+            .env("KUBECONFIG", self.0.path().join("kubeconfig"))
+            .env("PATH", format!("{}:{path}", keyward.display()));
+        bash.output().expect("bash starts")
+    }
+
+    #[track_caller]
+    fn succeeds(&self, script: &str) {
+        let output = self.runs(script);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script}\n{err}");
+    }
+}
+
+const CLUSTERS: &str = "From one cluster to another";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_moves_to_another_cluster_and_its_devices_notice_nothing() {
+    let (old, new) = (Plant::new("move-from").await, Plant::new("move-to").await);
+    let pumps = old.issue("pumps", json!({ "deviceIds": ["pump-1"] })).await;
+    old.change(
+        "pumps",
+        json!({ "rotation": { "revision": 2, "overlap": "0s" } }),
+    )
+    .await;
+    let rotated = old.delivered("pumps", 2).await;
+    let valve = foreign("valve", "correct horse battery staple");
+    old.place.apply(existing("valve", &valve).inactive()).await;
+    old.place.ready("valve").await;
+
+    let (page, shell) = (Page::read(), Shell::between(&old.place, &new.place));
+    shell.succeeds(page.script(CLUSTERS, 0));
+    let gateway = new.gateway(&[]).await;
+    gateway.until("pump-1", &rotated, 200).await;
+    assert_eq!(
+        gateway.status("pump-1", &pumps).await,
+        401,
+        "its secret was replaced"
+    );
+    assert_eq!(gateway.status("pump-2", &rotated).await, 401);
+    assert_eq!(
+        gateway.status("valve", &valve).await,
+        401,
+        "it is as inactive as it was"
+    );
+    new.change("valve", json!({ "state": "Active" })).await;
+    gateway.until("valve", &valve, 200).await;
+
+    shell.succeeds(page.script(CLUSTERS, 1));
+    let moved = new.place.delivered("pumps").await;
+    assert_eq!(plaintext(&moved), rotated.secret);
+    let key = new.place.key("pumps").await;
+    let uid = key.metadata.uid.as_deref().expect("a uid");
+    let owner = &owned_by("pumps", uid)[0];
+    let owners = json!(moved.metadata.owner_references);
+    for field in ["apiVersion", "kind", "name", "uid", "controller"] {
+        assert_eq!(owners[0][field], owner[field], "{field}");
+    }
+
+    old.place.delete_key("pumps").await;
+    old.place.is_gone("pumps").await;
+    assert_eq!(gateway.status("pump-1", &rotated).await, 200);
+    new.change(
+        "pumps",
+        json!({ "rotation": { "revision": 2, "overlap": "1h" } }),
+    )
+    .await;
+    let again = new.delivered("pumps", 2).await;
+    assert_eq!(again.key, rotated.key);
+    assert_eq!(
+        new.place.delivered("pumps").await.metadata.uid,
+        moved.metadata.uid,
+        "it is replaced in place"
+    );
+    for issued in [&rotated, &again] {
+        gateway.until("pump-1", issued, 200).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_moved_is_named_and_nothing_is() {
+    let (old, new) = (Plant::new("stay-from").await, Plant::new("stay-to").await);
+    old.issue("pump", json!({ "allDevices": true })).await;
+    old.issue("valve", json!({ "allDevices": true })).await;
+    old.change("valve", json!({ "rotation": { "revision": 2 } }))
+        .await;
+    old.delivered("valve", 2).await;
+    old.place.apply(key("new").suspended()).await;
+    let (page, shell) = (Page::read(), Shell::between(&old.place, &new.place));
+    let output = shell.runs(page.script(CLUSTERS, 0));
+    let err = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success(), "{err}");
+    let [first, second] = [
+        "AccessKey new: nothing was issued",
+        "AccessKey valve: devices may still use the secret",
+    ];
+    assert!(
+        err.contains(first) && err.contains(second) && !err.contains("AccessKey pump"),
+        "{err}"
+    );
+    let found = new
+        .place
+        .keys
+        .list(&Default::default())
+        .await
+        .expect("the admin may");
+    assert!(found.items.is_empty(), "nothing was moved");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_from_losant_are_taken_over_where_their_secrets_were_kept() {
+    let (old, new) = (
+        Place::served("losant").await,
+        Plant::new("from-losant").await,
+    );
+    let devices = [
+        (
+            "5f2c0a9b1e4d3c2b1a098765",
+            "8e3f1c52-7a4b-4d0e-9c1f-2b3a4d5e6f70",
+            "0d3c5e0f7c1b4a2e8f9d6c5b4a392817065f4e3d2c1b0a998877665544332211",
+        ),
+        (
+            "5F2C0A9B1E4D3C2B1A098766",
+            "1b2c3d4e-5f60-4a7b-8c9d-0e1f2a3b4c5d",
+            "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90",
+        ),
+    ];
+    let mut csv = "losantDeviceId,losantDeviceKey,losantDeviceSecret,creationErrors\n".to_owned();
+    for (id, key, secret) in devices {
+        csv += &format!("{id},{key},{secret},\n");
+    }
+    let shell = Shell::between(&old, &new.place);
+    shell.0.write("devices.csv", &csv);
+    shell.succeeds(Page::read().script("From Losant", 0));
+    let gateway = new.gateway(&["--topic-root=losant"]).await;
+    for (id, key, secret) in devices {
+        let issued = foreign(key, secret);
+        gateway.until(id, &issued, 200).await;
+        assert_eq!(
+            gateway.status("5f2c0a9b1e4d3c2b1a098767", &issued).await,
+            401
+        );
     }
 }

@@ -64,8 +64,8 @@ impl Events {
                 format!("A new secret is being issued, to be delivered in Secret {secret}.")
             }
             Turn::RotationSkipped => format!(
-                "A scheduled rotation was left out: Secret {secret} was taken away, and only a higher \
-                 rotation.revision makes it again."
+                "A scheduled rotation was left out: there is no Secret {secret}, and only a higher \
+                 rotation.revision makes one."
             ),
             Turn::Consumed => format!(
                 "Secret {secret}, in which the key was delivered, is gone; the key stays valid, and only a higher \

@@ -239,7 +239,8 @@ async fn what_an_earlier_version_delivered_is_left_as_it_is_until_it_is_rotated(
     });
     fits(&inactive.await, &delivered);
     controller.resync(1).await;
-    assert_eq!(controller.wire.sent(), ["update accesskeys/status"]);
+    let sent = ["get secrets (metadata)", "update accesskeys/status"];
+    assert_eq!(controller.wire.sent(), sent);
     let untouched = place.delivered("pump").await;
     assert_eq!(
         untouched.metadata.resource_version,

@@ -21,6 +21,7 @@ pub mod hasher;
 mod latency;
 pub mod ledger;
 pub mod life;
+pub mod memory;
 pub mod observed;
 pub mod report;
 pub mod rotation;
@@ -28,6 +29,7 @@ pub mod run;
 pub mod status;
 pub mod step;
 pub mod turn;
+pub mod view;
 mod watching;
 
 use std::collections::HashMap;

@@ -2,8 +2,8 @@
 
 use super::existing;
 use super::failure::Failure;
-use super::observed::View;
 use super::step::Situation;
+use super::view::View;
 use crate::api::{AccessKey, AccessKeyStatus};
 
 /// What is to be said about an AccessKey.

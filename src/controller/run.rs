@@ -11,7 +11,8 @@ use kube::{Api, Client};
 use super::delivery::Contents;
 use super::failure::Failure;
 use super::hasher::Hasher;
-use super::observed::{Memory, Observed};
+use super::memory::Memory;
+use super::observed::Observed;
 use super::report::Verdict;
 use super::status;
 use super::step::{Rest, Step, Timing, next};
@@ -250,7 +251,7 @@ mod deadlines;
 #[cfg(test)]
 mod tests {
     use super::super::ledger::AttemptId;
-    use super::super::observed::{Held, Publish};
+    use super::super::memory::{Held, Publish};
     use super::*;
 
     #[test]

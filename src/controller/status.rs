@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use super::existing;
 use super::ledger::{Accepted, AttemptId, Issuance, Ledger, Uid, Version};
 use super::life::{Life, Phase, SKEW};
-use super::observed::{Existing, View};
 use super::report::Verdict;
 use super::rotation::Rotation;
 use super::turn::EXPIRING_SOON;
+use super::view::{Existing, View};
 use crate::api::{
     AcceptedVerifier, AccessKey, AccessKeyStatus, Attempt, Binding, Delivery, EffectiveState,
     ExistingKey, KeyState, Unsettled,

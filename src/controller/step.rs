@@ -19,9 +19,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::ledger::{AttemptId, MAX_ATTEMPTS, Uid, Version};
-use super::observed::{
-    Bytes, Existing, Held, Observed, PresentSecret, Publish, SecretSeen, Source, View,
-};
+use super::memory::{Held, Publish};
+use super::observed::{Bytes, Observed, PresentSecret, SecretSeen, Source};
+use super::view::{Existing, View};
 use crate::clock::{Moment, Now};
 
 /// One thing to do, at most one request to the API server.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use keyward::clock::{Moment, Now};
 use keyward::controller::ledger::{AttemptId, Ledger, Uid, Version};
-use keyward::controller::observed::{
-    Answer, Bytes, Existing, Memory, Observed, PresentSecret, SecretSeen, Source, View,
-};
+use keyward::controller::memory::Memory;
+use keyward::controller::observed::{Answer, Bytes, Observed, PresentSecret, SecretSeen, Source};
 use keyward::controller::step::{Rest, Situation, Step, Timing, next};
+use keyward::controller::view::{Existing, View};
 
 use crate::mutant::Mutant;
 use crate::process::{Run, verify};
@@ -182,7 +182,7 @@ impl Mutant {
     }
 
     fn leaves_no_mark(self, observed: &Observed, attempt: AttemptId, product: bool) -> bool {
-        use keyward::controller::observed::Publish;
+        use keyward::controller::memory::Publish;
         let held = observed.memory.held.as_ref();
         match self {
             Mutant::NoMark => true,

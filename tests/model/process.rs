@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyward::clock::{Moment, Now};
 use keyward::controller::ledger::AttemptId;
-use keyward::controller::observed::{
-    Answer, Bytes, Memory, Observed, PresentSecret, SecretSeen, View,
-};
+use keyward::controller::memory::Memory;
+use keyward::controller::observed::{Answer, Bytes, Observed, PresentSecret, SecretSeen};
 use keyward::controller::step::{Situation, Step, Timing};
+use keyward::controller::view::View;
 
 use crate::rules::{Attempts, Rule};
 use crate::server::{Purpose, StatusWrite, Write};

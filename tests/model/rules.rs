@@ -5,7 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use keyward::controller::ledger::{Accepted, AttemptId, Ledger, Uid};
-use keyward::controller::observed::View;
+use keyward::controller::view::View;
 
 use crate::server::{Purpose, StatusWrite, Stored};
 use crate::shared::Shared;

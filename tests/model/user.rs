@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use keyward::controller::ledger::{Ledger, Version};
-use keyward::controller::observed::{Existing, Publish, View};
+use keyward::controller::memory::Publish;
+use keyward::controller::view::{Existing, View};
 
 use crate::process::Process;
 use crate::server::Stored;

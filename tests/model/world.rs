@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use jiff::{SignedDuration, Timestamp};
 use keyward::controller::ledger::{AttemptId, Ledger, Uid, Version};
 use keyward::controller::life::Life;
-use keyward::controller::observed::{Answer, Existing, View};
+use keyward::controller::observed::Answer;
 use keyward::controller::rotation::Rotation;
+use keyward::controller::view::{Existing, View};
 use stateright::{Model, Property};
 
 use crate::budget::Budget;

@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::ledger::{Accepted, AttemptId, Issuance, Ledger, Uid, Version};
 use super::super::life::Life;
-use super::super::observed::{Answer, Memory};
+use super::super::memory::Memory;
+use super::super::observed::Answer;
 use super::super::rotation::Rotation;
 use super::*;
 

@@ -336,7 +336,8 @@ pub struct Rotation {
 
     /// How long the previous secret stays valid after a rotation: `24h` by default, `0s` to
     /// `2160h`. With `0s` no older secret stays valid; otherwise each stays for the overlap that there
-    /// was when it was replaced, but at most four are valid at a time. Whole numbers with the units `h`, `m`, `s` and `ms`; for 90 days write `2160h`.
+    /// was when it was replaced, but at most four are valid at a time. Whole numbers with the units
+    /// `h`, `m`, `s` and `ms`; for 90 days write `2160h`.
     #[serde(default = "default_overlap")]
     #[x_kube(validation = Rule::new(format!(
         "!self.matches('{}') || duration(self) <= duration('2160h')",
@@ -412,9 +413,9 @@ pub struct SecretTemplate {
     #[schemars(schema_with = "schema::secret_annotations")]
     pub annotations: BTreeMap<String, String>,
 
-    /// How long after key and secret were delivered the controller deletes the Secret, if nobody did: `1m` or more, in
-    /// whole numbers with the units `h`, `m` and `s`. The key stays valid. Leave it out where pods mount the Secret: they
-    /// need it whenever they start. Absent: never.
+    /// How long after key and secret were delivered the controller deletes the Secret, if nobody
+    /// did: `1m` or more, written like `rotation.overlap`. The key stays valid. Leave it out where
+    /// pods mount the Secret: they need it whenever they start. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(format!(
         "!self.matches('{}') || duration(self) >= duration('1m')",

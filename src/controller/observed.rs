@@ -243,26 +243,12 @@ impl Observed {
                 secret: Some(SecretSeen::Absent(now)),
                 ..self
             }),
-            (
-                Step::Confirm { .. }
-                | Step::Consume
-                | Step::ClearMark
-                | Step::Retire
-                | Step::Schedule { .. }
-                | Step::Rebind
-                | Step::TakeOver { .. },
-                Answer::Written(view),
-            ) => Continue(self.unread().written(view, now)),
-            (
-                Step::Commit { .. }
-                | Step::Consume
-                | Step::ClearMark
-                | Step::Retire
-                | Step::Schedule { .. }
-                | Step::Rebind
-                | Step::TakeOver { .. },
-                Answer::Conflict,
-            ) => {
+            (step, Answer::Written(view))
+                if step.records() || matches!(step, Step::Confirm { .. }) =>
+            {
+                Continue(self.unread().written(view, now))
+            }
+            (step, Answer::Conflict) if step.records() || matches!(step, Step::Commit { .. }) => {
                 self.memory.outdated(self.view.version);
                 Break(self.forget(step))
             }

@@ -110,6 +110,24 @@ pub enum Step {
     Rest(Rest),
 }
 
+impl Step {
+    /// Does it change nothing but what the status says, by compare-and-swap?
+    pub(super) fn records(&self) -> bool {
+        match self {
+            Step::Consume
+            | Step::ClearMark
+            | Step::Retire
+            | Step::Schedule { .. }
+            | Step::Rebind
+            | Step::TakeOver { .. } => true,
+            Step::ReadKey | Step::ReadSecret { .. } | Step::Recheck | Step::Look => false,
+            Step::Commit { .. } | Step::Publish { .. } | Step::Confirm { .. } => false,
+            Step::DeleteSecret { .. } | Step::Withdraw { .. } | Step::Adopt { .. } => false,
+            Step::StartOver | Step::Rest(_) => false,
+        }
+    }
+}
+
 /// Why a run ends, and when to look again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rest {

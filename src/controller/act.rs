@@ -253,12 +253,7 @@ impl Run<'_> {
 
     /// It is looked whether a Secret was taken when the spec has changed, which the same write says was seen.
     async fn consume(&mut self, ledger: &Ledger) -> Result<Answer, Failure> {
-        let old = self.key.status.clone().unwrap_or_default();
-        let now = self.tools.clock.now().wall;
-        let mut status = status::write(&old, &ledger.consume(), None, now);
-        let verdict = Verdict::new(&self.key, Finding::settled(&self.key));
-        status::tell(&mut status, &self.key, &verdict, now);
-        Ok(Answer::Written(self.write(status).await?))
+        self.record_and_tell(&ledger.consume()).await
     }
 
     /// Writes the restored Secret again, as it was read, with the AccessKey as its owner.
@@ -293,18 +288,23 @@ impl Run<'_> {
         next: Option<Timestamp>,
         skips: bool,
     ) -> Result<Answer, Failure> {
-        let old = self.key.status.clone().unwrap_or_default();
-        let now = self.tools.clock.now().wall;
         let ledger = match skips {
             true => ledger.skip(next),
             false => ledger.schedule(next),
         };
-        let mut status = status::write(&old, &ledger, None, now);
+        let answer = self.record_and_tell(&ledger).await?;
+        self.turns.extend(skips.then_some(Turn::RotationSkipped));
+        Ok(answer)
+    }
+
+    /// With what there is to say of a key of which nothing more is asked.
+    async fn record_and_tell(&mut self, ledger: &Ledger) -> Result<Answer, Failure> {
+        let old = self.key.status.clone().unwrap_or_default();
+        let now = self.tools.clock.now().wall;
+        let mut status = status::write(&old, ledger, None, now);
         let verdict = Verdict::new(&self.key, Finding::settled(&self.key));
         status::tell(&mut status, &self.key, &verdict, now);
-        let view = self.write(status).await?;
-        self.turns.extend(skips.then_some(Turn::RotationSkipped));
-        Ok(Answer::Written(view))
+        Ok(Answer::Written(self.write(status).await?))
     }
 
     async fn take_over(&mut self, view: &View, attempt: AttemptId) -> Result<Answer, Failure> {

@@ -112,7 +112,6 @@ impl Events {
     }
 }
 
-/// What condition `Active` says.
 /// The message of this condition.
 fn said_by(key: &AccessKey, type_: &str) -> String {
     let conditions = key.status.iter().flat_map(|status| &status.conditions);

@@ -15,7 +15,7 @@
 //! | [`text`] | short texts | no |
 //! | [`policy`], [`devices`] | who is admitted; which Device speaks for an ID | no |
 //! | [`topics`], [`sources`] | what a session may send and receive; from where a key may be used | no |
-//! | [`controller::step`], [`controller::observed`], [`controller::ledger`], [`controller::rotation`] | the issuing protocol | no |
+//! | [`controller::step`], [`controller::observed`], [`controller::view`], [`controller::memory`], [`controller::ledger`], [`controller::rotation`] | the issuing protocol | no |
 //! | [`controller`], the rest of it | watch, queue, take steps, report | yes |
 //! | [`gateway`] | its directory, decisions, tokens and HTTP | tokio; [`gateway::feed`] both |
 //! | [`check`] | `keyward check` | yes |

@@ -278,14 +278,7 @@ async fn a_quota_is_waited_for_and_attempts_stay_bounded() {
 async fn a_secret_that_the_api_server_refuses_is_told_by_its_field() {
     let place = Place::served("refused").await;
     let controller = TestController::on_still_clock(&place).await;
-    // Each annotation is within bounds; in bytes they are more than an object may have.
-    let long = "\u{1F511}".repeat(2048);
-    let annotations: serde_json::Map<String, Value> = (0..40)
-        .map(|number| (format!("example.com/a{number}"), long.clone().into()))
-        .collect();
-    place
-        .apply(key("pump").with("/spec/secret/annotations", annotations))
-        .await;
+    place.apply(key("pump").too_large()).await;
     place.apply(key("other")).await;
     let told = place.stalled("pump", "InvalidSpec").await;
     assert!(

@@ -17,7 +17,7 @@ use support::controller::{GRACE, TestController};
 use support::keys::{
     Place, accepting, condition, entry, fits, holds, key, now, owned_by, plaintext, secret_of,
 };
-use support::wire::Happens;
+use support::wire::{AFTER_AN_EDIT, Happens};
 
 const STRAIGHT: [&str; 3] = [
     "update accesskeys/status",
@@ -172,9 +172,6 @@ async fn what_is_issued_costs_nothing_in_resyncs_and_restarts() {
     }
     place.keeps_its_secrets(&[&restarted]).await;
 }
-
-/// One write, and a look whether the Secret is still there.
-const AFTER_AN_EDIT: [&str; 2] = ["get secrets (metadata)", "update accesskeys/status"];
 
 #[tokio::test]
 async fn a_key_goes_inactive_and_active_again_with_one_write_each() {

@@ -12,19 +12,11 @@ use support::controller::{GRACE, TestController};
 use support::keys::{
     Ask, Place, accepting, entry, fits, key, owned_by, plaintext, secret_of, some_secret,
 };
+use support::wire::{AFTER_AN_EDIT, IN_PLACE};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Longer than any backoff.
 const MINUTES: Duration = Duration::from_secs(120);
-
-const IN_PLACE: [&str; 6] = [
-    "get secrets (metadata)",
-    "get secrets",
-    "get accesskeys",
-    "update accesskeys/status",
-    "update secrets",
-    "update accesskeys/status",
-];
 
 /// Key `pump`, issued, whose overlap is one hour, on a clock that stands still.
 async fn issued(purpose: &str) -> (Place, TestController) {
@@ -239,8 +231,7 @@ async fn what_an_earlier_version_delivered_is_left_as_it_is_until_it_is_rotated(
     });
     fits(&inactive.await, &delivered);
     controller.resync(1).await;
-    let sent = ["get secrets (metadata)", "update accesskeys/status"];
-    assert_eq!(controller.wire.sent(), sent);
+    assert_eq!(controller.wire.sent(), AFTER_AN_EDIT);
     let untouched = place.delivered("pump").await;
     assert_eq!(
         untouched.metadata.resource_version,

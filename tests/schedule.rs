@@ -12,19 +12,12 @@ use kube::api::PostParams;
 use serde_json::json;
 use support::controller::TestController;
 use support::keys::{Ask, Place, accepting, fits, key, plaintext};
+use support::wire::{AFTER_AN_EDIT, IN_PLACE};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const EVERY: SignedDuration = SignedDuration::from_hours(10);
 
-const IN_PLACE: [&str; 6] = [
-    "get secrets (metadata)",
-    "get secrets",
-    "get accesskeys",
-    "update accesskeys/status",
-    "update secrets",
-    "update accesskeys/status",
-];
 const SKIPPED: [&str; 3] = [
     "get secrets (metadata)",
     "get accesskeys",
@@ -165,8 +158,7 @@ async fn a_schedule_is_added_changed_and_removed_with_one_write_each() {
     // What does not concern the schedule leaves it.
     place.apply(pump().described("in hall 3")).await;
     place.ready("pump").await;
-    let and_a_look = ["get secrets (metadata)", "update accesskeys/status"];
-    has_sent(&controller, &and_a_look).await;
+    has_sent(&controller, &AFTER_AN_EDIT).await;
     assert_eq!(next(&place).await, first);
 
     place.apply(every("100h")).await;

@@ -228,14 +228,7 @@ async fn stands_in_the_way() -> Vec<Seen> {
 async fn refused_by_the_api_server() -> Vec<Seen> {
     let place = Place::served("phases").await;
     let _controller = TestController::on_still_clock(&place).await;
-    // Each annotation is within bounds; in bytes they are more than an object may have.
-    let long = "\u{1F511}".repeat(2048);
-    let annotations: serde_json::Map<String, Value> = (0..40)
-        .map(|number| (format!("example.com/a{number}"), long.clone().into()))
-        .collect();
-    place
-        .apply(key("pump").with("/spec/secret/annotations", annotations))
-        .await;
+    place.apply(key("pump").too_large()).await;
     place.stalled("pump", "InvalidSpec").await;
     vec![("stalled: InvalidSpec", pump(&place).await)]
 }

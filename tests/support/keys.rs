@@ -75,6 +75,15 @@ impl Ask {
         self.with("/spec/secret/name", secret)
     }
 
+    /// Each annotation is within bounds; in bytes they are more than an object may have.
+    pub fn too_large(self) -> Ask {
+        let long = "\u{1F511}".repeat(2048);
+        let annotations: serde_json::Map<String, Value> = (0..40)
+            .map(|number| (format!("example.com/a{number}"), long.clone().into()))
+            .collect();
+        self.with("/spec/secret/annotations", annotations)
+    }
+
     pub fn labelled(self, labels: Value) -> Ask {
         self.with("/spec/secret/labels", labels)
     }

@@ -17,6 +17,19 @@ use kube::Client;
 use kube::client::Body as KubeBody;
 use tokio::sync::{oneshot, watch};
 
+/// For a rotation that replaces the Secret.
+pub const IN_PLACE: [&str; 6] = [
+    "get secrets (metadata)",
+    "get secrets",
+    "get accesskeys",
+    "update accesskeys/status",
+    "update secrets",
+    "update accesskeys/status",
+];
+
+/// For an edit that asks for no secret: one write, and a look whether the Secret is still there.
+pub const AFTER_AN_EDIT: [&str; 2] = ["get secrets (metadata)", "update accesskeys/status"];
+
 /// What one controller sends.
 #[derive(Clone, Default)]
 pub struct Wire(Arc<Mutex<State>>);

@@ -116,6 +116,8 @@ async fn each_turn_of_a_key_is_one_write_and_one_event() {
     let once = [("Issued", 1), ("ExpiringSoon", 1), ("Deactivated", 1)];
     let twice = [("Activated", 2), ("Expired", 2)];
     place.told("pump", &[&once[..], &twice].concat()).await;
+    let counted = "keyward_api_requests_total{step=\"write the status\"} 6\n";
+    assert!(controller.metrics_text().contains(counted));
     place.keeps_its_secrets(&[&controller]).await;
 }
 

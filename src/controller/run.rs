@@ -198,7 +198,7 @@ impl Run<'_> {
         let ending = match verdict {
             Some(verdict) => match self.tell(&mut memory, verdict).await {
                 Err(failure) if matches!(ending, Ending::Rested(_)) => {
-                    Ending::Failed("write the status", failure)
+                    Ending::Failed(TELL, failure)
                 }
                 _ => ending,
             },
@@ -228,6 +228,7 @@ impl Run<'_> {
         if self.key.status.as_ref() == Some(&after) {
             return Ok(());
         }
+        self.tools.metrics.requested(TELL);
         let view = self.write(after).await?;
         memory.wrote(&view, self.now());
         if verdict.is_stalled() && stalled_because(&before) != Some(verdict.reason()) {
@@ -236,6 +237,9 @@ impl Run<'_> {
         Ok(())
     }
 }
+
+/// What it is for, in logs and metrics, where no step writes the status anyway.
+const TELL: &str = "write the status";
 
 fn stalled_because(status: &AccessKeyStatus) -> Option<&str> {
     let stalled = status

@@ -39,6 +39,7 @@ pub mod http;
 pub mod keyring;
 mod memory;
 pub mod metrics;
+mod namespaces;
 mod slab;
 pub mod token;
 mod tokens;

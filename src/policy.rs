@@ -41,7 +41,9 @@ mod compact;
 mod records;
 
 use records::Rare;
-pub use records::{AcceptedVerifier, DeviceRecord, Hashed, KeyRecord, Scope, UnreadableKey};
+pub use records::{
+    AcceptedVerifier, DeviceRecord, Digest, Hashed, KeyRecord, Scope, UnreadableKey,
+};
 
 /// What is known about who asks: the key that was presented, and the Device that has the ID.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,11 +1,12 @@
 //! Objects that claim IDs: of those of one namespace that claim the same ID, one has it.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 
 use hashbrown::HashTable;
 use jiff::Timestamp;
 
+use super::directory::Object;
+use super::namespaces::{Namespaces, Number};
 use super::slab::{Place, Slab};
 use crate::devices::Claim;
 use crate::text::Text;
@@ -19,19 +20,19 @@ pub(super) trait Claims {
 /// One object, and what counts of it. What a decision reads lies together, and comes first.
 #[derive(Debug)]
 #[repr(C)]
-pub(super) struct Claimant<R> {
-    pub namespace: Arc<str>,
-    pub record: R,
-    pub name: Box<str>,
-    /// When the object was made: of two claims the older stands.
-    pub created: Timestamp,
-    pub version: u64,
+struct Claimant<R> {
+    namespace: Number,
+    record: R,
+    name: Box<str>,
+    /// When the object was made, in whole seconds, as the API has it: of two claims the older stands.
+    created: i64,
+    version: u64,
 }
 
 impl<R: Claims> Claimant<R> {
     fn claim(&self) -> Claim<'_> {
         Claim {
-            created: self.created,
+            created: Timestamp::from_second(self.created).unwrap_or_default(),
             name: &self.name,
             id: self.record.id(),
         }
@@ -54,6 +55,7 @@ impl<R> Default for Register<R> {
         Register {
             objects: Objects {
                 hasher: RandomState::new(),
+                namespaces: Namespaces::default(),
                 at: Slab::default(),
             },
             by_name: HashTable::new(),
@@ -102,9 +104,15 @@ impl<R: Claims> Register<R> {
     }
 
     /// Sets what is known about an object.
-    pub fn insert(&mut self, claimant: Claimant<R>) {
-        self.remove(&claimant.namespace, &claimant.name);
-        let place = self.objects.at.insert(claimant);
+    pub fn insert(&mut self, object: Object<'_>, record: R) {
+        self.remove(object.namespace, object.name);
+        let place = self.objects.at.insert(Claimant {
+            namespace: self.objects.namespaces.number(object.namespace),
+            record,
+            name: object.name.into(),
+            created: object.created.as_second(),
+            version: object.version,
+        });
         let name_hash = |place: &Place| self.objects.name_hash(*place);
         self.by_name
             .insert_unique(name_hash(&place), place, name_hash);
@@ -124,12 +132,12 @@ impl<R: Claims> Register<R> {
         true
     }
 
-    /// Forgets what this does not hold of; how many?
-    pub fn retain(&mut self, keep: impl Fn(&Claimant<R>) -> bool) -> usize {
+    /// Forgets the objects for which this does not hold, by namespace and name; how many?
+    pub fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) -> usize {
         let objects = &self.objects;
         let gone = self
             .by_name
-            .extract_if(|place| !keep(&objects.at[*place]))
+            .extract_if(|place| !keep(objects.namespace(*place), &objects.at[*place].name))
             .collect::<Vec<_>>();
         for place in &gone {
             self.fall(*place);
@@ -141,8 +149,8 @@ impl<R: Claims> Register<R> {
     fn stand(&mut self, place: Place) {
         let objects = &self.objects;
         let claimant = &objects.at[place];
-        let is_rival =
-            |other: &Place| objects.has_id(*other, &claimant.namespace, claimant.record.id());
+        let namespace = objects.namespace(place);
+        let is_rival = |other: &Place| objects.has_id(*other, namespace, claimant.record.id());
         match self.by_id.find_mut(objects.id_hash(place), is_rival) {
             Some(rival) => {
                 self.beaten += 1;
@@ -161,19 +169,20 @@ impl<R: Claims> Register<R> {
     fn fall(&mut self, place: Place) {
         let hash = self.objects.id_hash(place);
         let gone = self.objects.at.remove(place);
+        let namespace = &self.objects.namespaces[gone.namespace];
         match self.by_id.find_entry(hash, |other| *other == place) {
             Ok(entry) => _ = entry.remove(),
             Err(_) => self.beaten -= 1,
         }
         let id = gone.record.id();
-        if self.beaten == 0 || self.get(&gone.namespace, id).is_some() {
+        if self.beaten == 0 || self.get(namespace, id).is_some() {
             return;
         }
         let objects = &self.objects;
         let rivals = self
             .by_name
             .iter()
-            .filter(|other| objects.has_id(**other, &gone.namespace, id));
+            .filter(|other| objects.has_id(**other, namespace, id));
         let next = rivals.reduce(|one, other| {
             if objects.at[*other].claim().beats(&objects.at[*one].claim()) {
                 other
@@ -192,40 +201,45 @@ impl<R: Claims> Register<R> {
 #[derive(Debug)]
 struct Objects<R> {
     hasher: RandomState,
+    namespaces: Namespaces,
     at: Slab<Claimant<R>>,
 }
 
 impl<R: Claims> Objects<R> {
     fn has_id(&self, place: Place, namespace: &str, id: &str) -> bool {
         let claimant = &self.at[place];
-        *claimant.record.id() == *id && *claimant.namespace == *namespace
+        *claimant.record.id() == *id && self.namespaces[claimant.namespace] == *namespace
     }
 
     fn is_named(&self, place: Place, namespace: &str, name: &str) -> bool {
         let claimant = &self.at[place];
-        *claimant.name == *name && *claimant.namespace == *namespace
+        *claimant.name == *name && self.namespaces[claimant.namespace] == *namespace
+    }
+
+    fn namespace(&self, place: Place) -> &str {
+        &self.namespaces[self.at[place].namespace]
     }
 
     fn id_hash(&self, place: Place) -> u64 {
-        let claimant = &self.at[place];
-        let id = claimant.record.id().as_str();
-        self.hasher.hash_one((&*claimant.namespace, id))
+        let id = self.at[place].record.id().as_str();
+        self.hasher.hash_one((self.namespace(place), id))
     }
 
     fn name_hash(&self, place: Place) -> u64 {
-        let claimant = &self.at[place];
-        self.hasher
-            .hash_one((&*claimant.namespace, &*claimant.name))
+        let name = &*self.at[place].name;
+        self.hasher.hash_one((self.namespace(place), name))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::mem::offset_of;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::KeyRecord;
 
     #[derive(Debug)]
     struct Id(Text);
@@ -260,6 +274,13 @@ mod tests {
         ]
     }
 
+    /// What a decision reads comes first, and takes two of them: `src/policy/tests/secrets.rs`.
+    #[test]
+    fn what_is_kept_of_a_key_takes_three_lines_of_a_cache() {
+        assert_eq!(offset_of!(Claimant<KeyRecord>, record), 8);
+        assert_eq!(size_of::<Claimant<KeyRecord>>(), 3 * 64);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -273,13 +294,13 @@ mod tests {
             for (namespace, change) in changes {
                 match change {
                     Change::Insert { name, id, created } => {
-                        register.insert(Claimant {
-                            namespace: namespace.as_str().into(),
-                            name: name.as_str().into(),
+                        let object = Object {
+                            namespace: &namespace,
+                            name: &name,
                             created: Timestamp::from_second(created).expect("small"),
                             version: 0,
-                            record: Id(id.as_str().into()),
-                        });
+                        };
+                        register.insert(object, Id(id.as_str().into()));
                         expected.insert((namespace, name), (created, id));
                     }
                     Change::Remove { name } => {
@@ -288,7 +309,7 @@ mod tests {
                     }
                     Change::Retain { names } => {
                         let kept = |of: &str, name: &str| of != namespace || names.contains(name);
-                        let gone = register.retain(|claimant| kept(&claimant.namespace, &claimant.name));
+                        let gone = register.retain(&kept);
                         let before = expected.len();
                         expected.retain(|(of, name), _| kept(of, name));
                         prop_assert_eq!(gone, before - expected.len());

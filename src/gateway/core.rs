@@ -248,7 +248,7 @@ impl Core {
         Some(Granted {
             grants: key.grants().clone(),
             verifier: verifier.thumbprint,
-            ends: [key.expires_at(), verifier.valid_until]
+            ends: [key.expires_at(), verifier.valid_until()]
                 .into_iter()
                 .flatten()
                 .min(),

@@ -3,19 +3,15 @@
 //! A plain structure, which others feed. The keys and Devices of a namespace never mix with those of
 //! another.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
-use super::claims::{Claimant, Claims, Register};
+use super::claims::{Claims, Register};
 use crate::policy::{DeviceRecord, KeyRecord};
 use crate::text::Text;
 
 /// Keys by their public identifier, and Devices by their ID.
 #[derive(Debug, Default)]
 pub struct Directory {
-    namespaces: HashSet<Arc<str>>,
     keys: Register<KeyRecord>,
     devices: Register<DeviceRecord>,
 }
@@ -75,8 +71,7 @@ impl Directory {
         if let Some(earlier) = self.keys.named(object.namespace, object.name) {
             record.learn_from(earlier);
         }
-        let claimant = self.claimant(object, record);
-        self.keys.insert(claimant);
+        self.keys.insert(object, record);
     }
 
     /// An AccessKey is gone, or admits nobody. Was it known?
@@ -96,8 +91,7 @@ impl Directory {
 
     /// A Device is as it is listed, whatever is known of it.
     pub fn set_device(&mut self, object: Object<'_>, record: DeviceRecord) {
-        let claimant = self.claimant(object, record);
-        self.devices.insert(claimant);
+        self.devices.insert(object, record);
     }
 
     /// A Device is gone. Was it known?
@@ -107,34 +101,12 @@ impl Directory {
 
     /// Forgets the AccessKeys for which this does not hold, by namespace and name; how many?
     pub fn retain_keys(&mut self, exists: impl Fn(&str, &str) -> bool) -> usize {
-        self.keys
-            .retain(|object| exists(&object.namespace, &object.name))
+        self.keys.retain(exists)
     }
 
     /// Forgets the Devices for which this does not hold, by namespace and name; how many?
     pub fn retain_devices(&mut self, exists: impl Fn(&str, &str) -> bool) -> usize {
-        self.devices
-            .retain(|object| exists(&object.namespace, &object.name))
-    }
-
-    fn claimant<R>(&mut self, object: Object<'_>, record: R) -> Claimant<R> {
-        Claimant {
-            namespace: self.intern(object.namespace),
-            name: object.name.into(),
-            created: object.created,
-            version: object.version,
-            record,
-        }
-    }
-
-    /// There are few namespaces, and many records.
-    fn intern(&mut self, namespace: &str) -> Arc<str> {
-        if let Some(known) = self.namespaces.get(namespace) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = namespace.into();
-        self.namespaces.insert(Arc::clone(&new));
-        new
+        self.devices.retain(exists)
     }
 }
 

@@ -21,7 +21,7 @@ const QUEUE: usize = 1024;
 const MOST_WRONG: usize = 8192;
 
 /// A keyed digest of a secret: who does not know this process's key learns nothing from it.
-pub(super) type Fingerprint = [u8; 32];
+pub(super) type Fingerprint = crate::policy::Digest;
 
 /// One secret, to be held against one verifier.
 pub(super) struct Question {

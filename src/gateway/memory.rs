@@ -45,29 +45,32 @@ impl<'a> Memory<'a> {
     pub fn fingerprint(&mut self) -> &Fingerprint {
         self.fingerprint.get_or_insert_with(|| {
             let fingerprint = self.fingerprints.clone().chain_update(self.secret);
-            fingerprint.finalize().into_bytes().into()
+            cut(fingerprint)
         })
     }
 
     /// Secrets that were taken over may be wrong more than once.
     fn if_wrong(&mut self, verifier: &AcceptedVerifier) -> Option<Fingerprint> {
-        let mut with_verifier = || {
+        let with_verifier = || {
             let fingerprint = self.fingerprints.clone();
-            fingerprint
+            let verifier = verifier.hashed.verifier.as_str();
+            cut(fingerprint
                 .chain_update(self.fingerprint())
-                .chain_update(verifier.hashed.verifier.as_str())
-                .finalize()
+                .chain_update(verifier))
         };
-        verifier
-            .check
-            .is_none()
-            .then(|| with_verifier().into_bytes().into())
+        verifier.check.is_none().then(with_verifier)
     }
+}
+
+/// The first half, which takes half the room beside each verifier: RFC 2104, section 5.
+fn cut(fingerprint: Hmac<Sha256>) -> Fingerprint {
+    let whole = fingerprint.finalize().into_bytes();
+    std::array::from_fn(|byte| whole[byte])
 }
 
 /// In constant time, in few steps: byte by byte it would take a sixth as long as the digest does.
 fn are_equal(one: &Fingerprint, other: &Fingerprint) -> bool {
-    let words = |all: &Fingerprint| -> [u64; 4] {
+    let words = |all: &Fingerprint| -> [u64; 2] {
         let (words, _) = all.as_chunks();
         std::array::from_fn(|word| u64::from_ne_bytes(words[word]))
     };
@@ -104,7 +107,7 @@ mod tests {
     fn digests_are_equal_if_every_bit_is() {
         let one: Fingerprint = std::array::from_fn(|byte| byte as u8);
         assert!(are_equal(&one, &one.clone()));
-        for bit in 0..256 {
+        for bit in 0..128 {
             let mut other = one;
             other[bit / 8] ^= 1 << (bit % 8);
             assert!(!are_equal(&one, &other), "bit {bit}");

@@ -174,11 +174,10 @@ impl Validity {
 #[repr(C)]
 pub struct AcceptedVerifier {
     /// What [`Hashed::matched`] holds, where it is looked for: the hash itself is mostly far away.
-    matched: OnceLock<[u8; 32]>,
+    matched: OnceLock<Digest>,
     /// Which issue of the key it came from.
     pub revision: i32,
-    /// The instant from which it is no longer accepted. None: until it is retired.
-    pub valid_until: Option<Timestamp>,
+    end: End,
     /// The hash.
     pub hashed: Arc<Hashed>,
     /// Names the hash.
@@ -194,7 +193,29 @@ pub struct Hashed {
     /// The hash.
     pub verifier: Verifier,
     /// A keyed digest of the secret that was found to match.
-    pub matched: OnceLock<[u8; 32]>,
+    pub matched: OnceLock<Digest>,
+}
+
+/// A keyed digest of a secret: whoever does not know the key guesses it once in 2^128.
+pub type Digest = [u8; 16];
+
+/// An instant, in nanoseconds since 1970, or [`End::NEVER`]: half as long as what it is read from.
+#[derive(Clone, Copy, Debug)]
+struct End(i64);
+
+impl End {
+    /// What would end after the year 2261 does not end either.
+    const NEVER: End = End(i64::MAX);
+
+    fn at(time: Timestamp) -> End {
+        let nanos = time.as_nanosecond();
+        End(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
+    }
+
+    fn time(self) -> Option<Timestamp> {
+        let is_reached = self.0 != Self::NEVER.0;
+        is_reached.then(|| Timestamp::from_nanosecond(self.0.into()).unwrap_or(Timestamp::MAX))
+    }
 }
 
 impl AcceptedVerifier {
@@ -209,13 +230,16 @@ impl AcceptedVerifier {
                 matched: OnceLock::new(),
             }),
             check: check.transpose().ok()?,
-            valid_until: accepted.valid_until.as_ref().map(|time| time.0),
+            end: accepted
+                .valid_until
+                .as_ref()
+                .map_or(End::NEVER, |time| End::at(time.0)),
             matched: OnceLock::new(),
         })
     }
 
     /// The keyed digest of the secret that was found to match, by whichever record of the same hash; none until one was.
-    pub fn matched(&self) -> Option<&[u8; 32]> {
+    pub fn matched(&self) -> Option<&Digest> {
         self.matched.get().or_else(|| {
             let matched = self.hashed.matched.get()?;
             Some(self.matched.get_or_init(|| *matched))
@@ -224,7 +248,12 @@ impl AcceptedVerifier {
 
     /// Whether it is accepted now.
     pub fn is_valid(&self, now: Timestamp) -> bool {
-        self.valid_until.is_none_or(|end| now < end)
+        self.end.0 == End::NEVER.0 || now.as_nanosecond() < i128::from(self.end.0)
+    }
+
+    /// The instant from which it is no longer accepted. None: until it is retired.
+    pub fn valid_until(&self) -> Option<Timestamp> {
+        self.end.time()
     }
 
     /// Whether this is the secret that was hashed. Runs one hash.

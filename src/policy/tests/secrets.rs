@@ -146,7 +146,7 @@ fn what_was_found_out_about_a_verifier_is_kept_when_the_record_is_rewritten() {
     earlier.verifiers()[0]
         .hashed
         .matched
-        .set([7; 32])
+        .set([7; 16])
         .expect("it is new");
     let accepted = json!([old.accepted(1, Some(NOW)), new.accepted(2, None)]);
     let mut later = key(with(access_key(), "/status/verifiers", accepted));
@@ -156,7 +156,42 @@ fn what_was_found_out_about_a_verifier_is_kept_when_the_record_is_rewritten() {
         .iter()
         .map(|own| own.hashed.matched.get())
         .collect();
-    assert_eq!(known, [None, Some(&[7; 32])]);
+    assert_eq!(known, [None, Some(&[7; 16])]);
+}
+
+/// With the number of the namespace, two lines of a cache: `src/gateway/claims.rs`.
+#[test]
+fn what_is_read_of_a_key_with_one_secret_takes_120_bytes() {
+    let record = key(access_key());
+    let verifier = &record.verifiers()[0];
+    let end = std::ptr::from_ref(&verifier.hashed).addr();
+    assert_eq!(end - std::ptr::from_ref(&record).addr(), 120);
+}
+
+#[test]
+fn an_end_is_the_instant_that_it_was_read_from() {
+    let rows = [
+        (None, None),
+        (Some(NOW), Some(NOW)),
+        (
+            Some("2026-06-01T12:00:00.000000001Z"),
+            Some("2026-06-01T12:00:00.000000001Z"),
+        ),
+        (
+            Some("1677-01-01T00:00:00Z"),
+            Some("1677-09-21T00:12:43.145224192Z"),
+        ),
+        (Some("2263-01-01T00:00:00Z"), None),
+    ];
+    for (written, read) in rows {
+        let accepted = json!([current().accepted(1, written)]);
+        let record = key(with(access_key(), "/status/verifiers", accepted));
+        let verifier = &record.verifiers()[0];
+        let time = |text: &str| text.parse::<Timestamp>().expect("a time");
+        assert_eq!(verifier.valid_until(), read.map(time), "{written:?}");
+        let is_over = written.is_some_and(|end| time(end) <= time(NOW));
+        assert_eq!(verifier.is_valid(time(NOW)), !is_over, "{written:?}");
+    }
 }
 
 #[test]

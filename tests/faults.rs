@@ -68,6 +68,10 @@ single_faults! {
     #[ignore = "long: make prove"]
     single_faults_on_schedule => Schedule PATIENT,
     #[ignore = "long: make prove"]
+    single_faults_on_withdraw => Withdraw PATIENT,
+    #[ignore = "long: make prove"]
+    single_faults_on_impatient_withdraw => Withdraw IMPATIENT,
+    #[ignore = "long: make prove"]
     single_faults_on_limit => Limit PATIENT,
     #[ignore = "long: make prove"]
     single_faults_on_impatient_schedule => Schedule IMPATIENT,
@@ -93,14 +97,24 @@ single_faults! {
     single_faults_on_many => Many PATIENT,
 }
 
-/// It takes more requests than any other workload of one controller.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn some_single_faults_on_schedule() {
+/// Some of them, of a workload that takes more requests than most.
+async fn some_single_faults(workload: Workload, users: u64) {
     let field = Field::new().await;
-    let lines = single_lines(&field, Workload::Schedule, PATIENT).await;
+    let lines = single_lines(&field, workload, users).await;
     let mut random = StdRng::seed_from_u64(chance::seed().unwrap_or(SEED));
     let some = lines.sample(&mut random, 200).cloned().collect();
-    judge("some single faults on schedule", &all(&field, some).await);
+    let what = format!("some single faults on {workload} seed={users}");
+    judge(&what, &all(&field, some).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn some_single_faults_on_schedule() {
+    some_single_faults(Workload::Schedule, PATIENT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn some_single_faults_on_withdraw() {
+    some_single_faults(Workload::Withdraw, PATIENT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Namespace, Secret as KubeSecret};
 use keyward::api::AccessKey;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -97,11 +97,18 @@ impl Place {
         let secrets = self.secrets();
         let secret = secrets.get_opt(name).await.expect("the admin may")?;
         let held = String::from_utf8(secret.data?.get("secret")?.0.clone()).ok()?;
-        let deleted = secrets.delete(name, &DeleteParams::default()).await;
-        match deleted {
+        let preconditions = Preconditions {
+            uid: secret.metadata.uid,
+            resource_version: secret.metadata.resource_version,
+        };
+        let params = DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        match secrets.delete(name, &params).await {
             Ok(_) => Some(held),
             // The controller was quicker.
-            Err(kube::Error::Api(status)) if status.is_not_found() => None,
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => None,
             Err(error) => panic!("the admin may: {error}"),
         }
     }

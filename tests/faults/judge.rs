@@ -43,7 +43,9 @@ pub fn judge(case: &Case<'_>) -> Vec<String> {
         uids: BTreeMap::new(),
         records: BTreeMap::new(),
         attempts: BTreeSet::new(),
+        withdrawn: BTreeSet::new(),
         turns: 0,
+        consumptions: 0,
         found: Vec::new(),
     };
     for version in case.versions {
@@ -63,8 +65,12 @@ struct Bench<'a> {
     records: BTreeMap<String, Record>,
     /// All verifiers that were ever committed to.
     attempts: BTreeSet<String>,
+    /// Plaintexts whose Secrets were deleted as `deleteAfter` asks.
+    withdrawn: BTreeSet<String>,
     /// How often a status said something that is an Event.
     turns: usize,
+    /// How often that was that the Secret is gone.
+    consumptions: usize,
     found: Vec<String>,
 }
 
@@ -103,10 +109,14 @@ impl Bench<'_> {
                 scene.secret = Some(Arc::clone(secret));
                 scene.secrets.push(Arc::clone(secret));
             }
-            What::SecretGone => scene.secret = None,
+            What::SecretGone => {
+                self.hear_end(name, &scene);
+                scene.secret = None;
+            }
         }
         if let Some(key) = &scene.key {
             self.is_in_order(name, key, scene.secret.as_deref());
+            self.is_gone_if_consumed(name, key, scene.secret.as_deref());
             self.is_decided_rightly(name, key, &scene);
         }
         self.names.insert(name.clone(), scene);
@@ -129,6 +139,7 @@ impl Bench<'_> {
         record.last.clone_from(&status.verifiers);
         record.status.clone_from(status);
         self.turns += turns(&before.status, status);
+        self.consumptions += usize::from(becomes_consumed(&before.status, status));
         for known in &status.verifiers {
             record
                 .accepted
@@ -157,12 +168,33 @@ impl Bench<'_> {
             let retired = stays || self.may_go(key, known);
             self.unless(retired, "I5", name, "lost an accepted verifier");
         }
+        self.is_consumed_once(name, &before.status, status);
+        self.is_asked_for(name, key, status);
         let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled");
         let rightly = stalled.is_none_or(|stalled| {
             let said = ["AdmissionRefused", "InvalidSpec"].contains(&stalled.reason.as_str());
             said && self.case.refusals > 0
         });
         self.unless(rightly, "I9", name, "calls a person");
+    }
+
+    /// That a Secret is gone is recorded at one time, for as long as the status names it.
+    fn is_consumed_once(&mut self, name: &str, before: &AccessKeyStatus, now: &AccessKeyStatus) {
+        let named = before.secret.iter().zip(&now.secret);
+        let mut named = named.filter(|(before, now)| before.uid == now.uid);
+        let stays = named.all(|(before, now)| {
+            before.consumed_at.is_none() || before.consumed_at == now.consumed_at
+        });
+        self.unless(stays, "I3", name, "says anew whether its Secret is gone");
+    }
+
+    /// Nothing is issued, and so no Secret made again, but for a higher revision, or by a schedule.
+    fn is_asked_for(&mut self, name: &str, key: &AccessKey, status: &AccessKeyStatus) {
+        let open = status.issuance.as_ref().map(|open| open.revision);
+        let issued = status.revision.max(open);
+        let rotation = &key.spec.rotation;
+        let asked = rotation.every.is_some() || issued <= Some(rotation.revision);
+        self.unless(asked, "P2", name, "is issued more often than is asked for");
     }
 
     /// By the end of its time, or at once by an overlap of nothing, for a newer one.
@@ -197,6 +229,46 @@ impl Bench<'_> {
             old && status.issuance.is_some()
         });
         self.unless(rotates, "P2", name, "was replaced without a rotation");
+    }
+
+    /// The Secret is deleted. If its secret counts, a user took it, or it was delivered so long ago as `deleteAfter` says:
+    /// that of a newer revision was not.
+    fn hear_end(&mut self, name: &str, scene: &Scene) {
+        let (Some(secret), Some(key)) = (&scene.secret, &scene.key) else {
+            return;
+        };
+        let taken = self.case.taken.contains(&secret.plaintext);
+        let goes_with_all = self.case.workload == Workload::EndNamespace;
+        let status = key.status.clone().unwrap_or_default();
+        let counts = secret.owner == key.uid() && counts(&status, secret);
+        if taken || goes_with_all || !counts {
+            return;
+        }
+        let rightly = is_delivered(&status, secret) && self.is_to_be_gone(key);
+        self.unless(
+            rightly,
+            "P2",
+            name,
+            "is deleted, and was not to be withdrawn",
+        );
+        self.withdrawn.insert(secret.plaintext.clone());
+    }
+
+    fn is_to_be_gone(&self, key: &AccessKey) -> bool {
+        withdrawal(key).is_some_and(|at| at <= self.case.end)
+    }
+
+    /// A Secret that is there is not said to be gone.
+    fn is_gone_if_consumed(&mut self, name: &str, key: &AccessKey, secret: Option<&Stored>) {
+        let status = key.status.clone().unwrap_or_default();
+        let is_named = |secret: &Stored| {
+            status
+                .secret
+                .as_ref()
+                .is_some_and(|named| named.uid == secret.uid)
+        };
+        let gone = !is_consumed(&status) || !secret.is_some_and(is_named);
+        self.unless(gone, "I3", name, "says that a Secret is gone that is there");
     }
 
     /// Invariant I3.
@@ -286,6 +358,11 @@ impl Bench<'_> {
 
     fn conclude_about(&mut self, name: &str, scene: &Scene) {
         let Some(key) = &scene.last else { return };
+        if self.is_to_be_gone(key) {
+            let status = key.status.clone().unwrap_or_default();
+            let is_over = scene.secret.is_none() && is_consumed(&status);
+            self.unless(is_over, "I9", name, "has a Secret that was to be withdrawn");
+        }
         let verifiers = key
             .status
             .as_ref()
@@ -310,7 +387,8 @@ impl Bench<'_> {
                 let collected = |secret: &Arc<Stored>| {
                     restored && secret.owner != key.uid() && fits(&secret.plaintext)
                 };
-                let taken = self.case.taken.iter().any(fits) || scene.secrets.iter().any(collected);
+                let mut gone = self.case.taken.iter().chain(&self.withdrawn);
+                let taken = gone.any(fits) || scene.secrets.iter().any(collected);
                 self.unless(taken, "I2", name, "lost a secret that nobody took");
             }
         }
@@ -320,9 +398,10 @@ impl Bench<'_> {
     /// only if it is ours; plaintext is sent in Secrets only; an Event for each secret that was
     /// accepted and for each turn, at most.
     fn asked_rightly(&mut self) {
-        let mut events = 0;
+        let (mut events, mut consumed) = (0, 0);
         for asked in &self.case.asked {
             events += usize::from(asked.is_about_event() && asked.method == Method::POST);
+            consumed += usize::from(is_event(asked, "Consumed"));
             if !asked.path.contains("/secrets") {
                 let text = String::from_utf8_lossy(&asked.body);
                 let holds = looks_like_a_secret(&text) || looks_like_a_secret(&asked.path);
@@ -338,6 +417,9 @@ impl Bench<'_> {
         let turns = self.turns;
         let what = format!("{events} Events about {accepted} secrets and {turns} turns");
         self.unless(enough, "I11", "an AccessKey", &what);
+        let gone = self.consumptions;
+        let what = format!("{consumed} Events about {gone} Secrets that are gone");
+        self.unless(consumed <= gone, "I11", "an AccessKey", &what);
     }
 
     fn is_asked_of_ours(&mut self, asked: &Asked) {
@@ -379,8 +461,7 @@ impl Bench<'_> {
 }
 
 /// What one status says that is an Event, and the one before did not: another state, or the end of the
-/// present one soon; a rotation that
-/// begins or is left out, a verifier that is gone.
+/// present one soon; a rotation that begins or is left out, a verifier or a Secret that is gone.
 fn turns(before: &AccessKeyStatus, after: &AccessKeyStatus) -> usize {
     let told = |status: &AccessKeyStatus| {
         let mut conditions = status.conditions.iter();
@@ -399,8 +480,49 @@ fn turns(before: &AccessKeyStatus, after: &AccessKeyStatus) -> usize {
         begins && !after.verifiers.is_empty(),
         moved && after.issuance.is_none(),
         gone,
+        becomes_consumed(before, after),
     ];
     turns.into_iter().filter(|turn| *turn).count()
+}
+
+fn becomes_consumed(before: &AccessKeyStatus, after: &AccessKeyStatus) -> bool {
+    is_consumed(after) && !is_consumed(before)
+}
+
+/// Is the Secret said to be gone in which the key was delivered?
+pub fn is_consumed(status: &AccessKeyStatus) -> bool {
+    let delivered = status.secret.as_ref();
+    delivered.is_some_and(|delivered| delivered.consumed_at.is_some())
+}
+
+/// Is what this Secret holds accepted, or may it yet be?
+fn counts(status: &AccessKeyStatus, secret: &Stored) -> bool {
+    let open = status.issuance.iter().flat_map(|open| &open.attempts);
+    let open = open.map(|attempt| &attempt.verifier);
+    let accepted = status.verifiers.iter().map(|known| &known.verifier);
+    open.chain(accepted)
+        .any(|verifier| accepts(verifier, &secret.plaintext))
+}
+
+/// Is this the Secret that was delivered last, with what was accepted last?
+fn is_delivered(status: &AccessKeyStatus, secret: &Stored) -> bool {
+    let named = status.secret.as_ref();
+    let newest = status.verifiers.last();
+    named.is_some_and(|named| named.uid == secret.uid)
+        && newest.is_some_and(|newest| accepts(&newest.verifier, &secret.plaintext))
+}
+
+/// Is it asked to say this in an Event, for the first time or again?
+fn is_event(asked: &Asked, reason: &str) -> bool {
+    let event: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+    asked.is_about_event() && event["reason"] == reason
+}
+
+/// From when on the Secret that was delivered is to be gone.
+pub fn withdrawal(key: &AccessKey) -> Option<Timestamp> {
+    let delivered = key.status.as_ref()?.secret.as_ref()?;
+    let after = key.spec.secret.delete_after?;
+    delivered.published_at.0.checked_add(after.0).ok()
 }
 
 /// Does this verifier accept this plaintext? Asked so often that the answers are kept.

@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
 use super::field::{Field, Place};
-use super::judge::{Case, accepts, judge};
+use super::judge::{Case, accepts, is_consumed, judge, withdrawal};
 use super::member::Member;
 use super::plan::Line;
 use super::recorder::Stored;
@@ -400,6 +400,10 @@ impl<'a> Run<'a> {
         }
         let newest = status.verifiers.last()?;
         let secret = self.field.recorder.secret(&self.place.name, &name);
+        if withdrawal(key).is_some_and(|at| at <= self.clock.now().wall) {
+            let is_over = secret.is_none() && is_consumed(status);
+            return (!is_over).then(|| format!("Secret {name} is to be withdrawn"));
+        }
         let fits = |plaintext: &String| accepts(&newest.verifier, plaintext);
         match secret {
             Some(secret) if fits(&secret.plaintext) => None,

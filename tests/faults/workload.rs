@@ -19,6 +19,7 @@ pub enum Workload {
     TwoRotate,
     Restore,
     Schedule,
+    Withdraw,
     Limit,
     Many,
 }
@@ -50,7 +51,7 @@ pub enum Act {
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Workload; 13] = [
+    pub const ALL: [Workload; 14] = [
         Workload::Create,
         Workload::Toggle,
         Workload::Recreate,
@@ -62,6 +63,7 @@ impl Workload {
         Workload::TwoRotate,
         Workload::Restore,
         Workload::Schedule,
+        Workload::Withdraw,
         Workload::Limit,
         Workload::Many,
     ];
@@ -111,6 +113,14 @@ impl Workload {
                 Act::Pass(9),
                 Act::Pass(1),
             ],
+            // What is late may be the request that withdraws the first Secret: it must not take the second.
+            Workload::Withdraw => vec![
+                Act::Create,
+                Act::Change(json!({ "secret": { "deleteAfter": "10h" } })),
+                Act::Pass(10),
+                rotated(2, "1h"),
+                Act::Pass(10),
+            ],
             Workload::Schedule => {
                 let rotation = json!({ "every": "10h", "overlap": "1h" });
                 let change = Act::Change(json!({ "rotation": rotation }));
@@ -140,6 +150,7 @@ impl Display for Workload {
             Workload::TwoRotate => "two-rotate",
             Workload::Restore => "restore",
             Workload::Schedule => "schedule",
+            Workload::Withdraw => "withdraw",
             Workload::Limit => "limit",
             Workload::Many => "many",
         })

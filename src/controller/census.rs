@@ -41,6 +41,8 @@ pub struct Tally<'a> {
     pub stalled: BTreeMap<&'a str, u64>,
     /// Those that are worked on, by the reason.
     pub reconciling: BTreeMap<&'a str, u64>,
+    /// Those whose Secret is known to be gone.
+    pub consumed: u64,
     /// Those that may be used, but not for long.
     pub expiring_soon: u64,
     /// Those whose time is over, which their status does not say yet.
@@ -78,6 +80,7 @@ impl<'a> Tally<'a> {
         let state = key.status.as_ref().and_then(|status| status.state);
         let state = state.unwrap_or(EffectiveState::Pending);
         one_more(&mut self.states, name(state));
+        self.consumed += u64::from(is_consumed(key));
         for condition in key.status.iter().flat_map(|status| &status.conditions) {
             self.add_condition(condition);
         }
@@ -103,6 +106,11 @@ impl<'a> Tally<'a> {
             _ => {}
         }
     }
+}
+
+fn is_consumed(key: &AccessKey) -> bool {
+    let mut delivered = key.status.iter().flat_map(|status| &status.secret);
+    delivered.any(|secret| secret.consumed_at.is_some())
 }
 
 fn one_more<'a>(counts: &mut BTreeMap<&'a str, u64>, of: &'a str) {
@@ -172,6 +180,13 @@ fn show<'a>(tallies: &'a Tallies<'a>, mut to: DescriptorEncoder<'_>) -> fmt::Res
         "AccessKeys that are worked on, or wait for it, by the reason of their condition Reconciling",
         None,
         by("reason", tallies, |tally| &tally.reconciling),
+    )?;
+    gauges(
+        &mut to,
+        "keys_consumed",
+        "AccessKeys whose Secret is known to be gone: somebody took it, or its deleteAfter was over",
+        None,
+        alone(tallies, |tally| tally.consumed),
     )?;
     gauges(
         &mut to,

@@ -119,9 +119,34 @@ fn the_next_expiry_is_that_of_a_key_which_may_be_used_and_lies_ahead() {
     assert_eq!((plant.expiring_soon, plant.past_expiry), (1, 1));
 }
 
+/// Delivered in a Secret, which is known to be gone since this time.
+fn delivered(mut status: Value, consumed_at: Option<&str>) -> Value {
+    status["secret"] = json!({
+        "name": "key", "uid": "9d3c6b0e", "publishedAt": NOW, "consumedAt": consumed_at,
+    });
+    status
+}
+
+#[test]
+fn a_secret_counts_as_consumed_once_its_status_says_since_when() {
+    let key = |namespace, status| object(namespace, status, json!({}));
+    let objects = [
+        key("plant", status("Active", &[])),
+        key("plant", delivered(status("Active", &[]), None)),
+        key("plant", delivered(status("Active", &[]), Some(NOW))),
+        // Nor does it count less for what else is the case.
+        key("plant", delivered(status("Inactive", &[]), Some(NOW))),
+        key("quay", delivered(status("Active", &[]), None)),
+    ];
+    let tallies = count(&objects, at(NOW));
+    let consumed: Vec<_> = tallies.values().map(|tally| tally.consumed).collect();
+    assert_eq!(consumed, [2, 0]);
+}
+
 #[test]
 fn a_key_that_waits_for_its_end_does_not_count() {
-    let mut going = object("plant", status("Active", &[]), json!({}));
+    let status = delivered(status("Active", &[]), Some(NOW));
+    let mut going = object("plant", status, json!({}));
     let time = serde_json::from_value(json!(NOW)).expect("a time");
     going.meta_mut().deletion_timestamp = Some(time);
     assert_eq!(count(&[going], at(NOW)), BTreeMap::new());
@@ -148,13 +173,14 @@ fn there_is_a_series_for_what_there_is_and_none_for_what_there_is_not() {
     ];
     let key = object(
         "plant",
-        status("Active", &conditions),
+        delivered(status("Active", &conditions), Some(NOW)),
         until("2026-06-02T00:00:00Z"),
     );
     writer.apply_watcher_event(&kube::runtime::watcher::Event::Apply(key.clone()));
     let expected = [
         r#"keyward_keys{namespace="plant",state="Active"} 1"#,
         r#"keyward_keys_stalled{namespace="plant",reason="SecretExists"} 1"#,
+        r#"keyward_keys_consumed{namespace="plant"} 1"#,
         r#"keyward_keys_expiring_soon{namespace="plant"} 1"#,
         r#"keyward_next_expiry_timestamp_seconds{namespace="plant"} 1780358400"#,
     ];

@@ -98,6 +98,9 @@ async fn a_secret_is_withdrawn_once_its_time_has_come() {
     };
     let after = place.until("pump", "is consumed", gone).await;
     is_valid(&after, &secret);
+    // Pods that were bound to it are not to be restarted without it.
+    let binding = after.status.and_then(|status| status.binding);
+    assert_eq!(binding.expect("a binding").name, "pump");
     let requests = [LOOK, "get accesskeys", "delete secrets", STATUS];
     has_sent(&controller, &requests).await;
     controller.later(1000 * HOUR).await;

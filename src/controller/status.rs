@@ -156,7 +156,8 @@ pub fn write(
     }
 }
 
-/// The Secret's name, where the Service Binding specification looks for it.
+/// The Secret's name, where the Service Binding specification looks for it. It stays when the Secret is gone: whoever binds
+/// workloads takes out of their Pods what is named no more, which restarts them, and only they have the secret then.
 pub fn binding(status: &AccessKeyStatus) -> Option<Binding> {
     let secret = status.secret.as_ref()?;
     Some(Binding {

@@ -4,17 +4,13 @@ mod support;
 
 use std::time::Duration;
 
-use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-};
 use k8s_openapi::api::core::v1::Secret;
 use keyward::api::AccessKey;
-use kube::Api;
-use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
-use support::cluster::{apply, eventually, from_json};
+use support::cluster::eventually;
 use support::controller::{GRACE, TestController};
 use support::keys::{Place, entry, fits, key, owned_by, plaintext, secret_of, some_secret};
+use support::policy::Policy;
 
 /// Longer than any backoff, and than plaintext is held.
 const MINUTES: Duration = Duration::from_secs(120);
@@ -362,73 +358,4 @@ async fn an_admission_policy_of_the_cluster_that_refuses_the_secret_is_told() {
     })
     .await;
     place.keeps_its_secrets(&[&controller]).await;
-}
-
-/// A policy that refuses every Secret of a namespace.
-struct Policy {
-    name: String,
-    policies: Api<ValidatingAdmissionPolicy>,
-    bindings: Api<ValidatingAdmissionPolicyBinding>,
-}
-
-impl Policy {
-    async fn against_secrets_in(place: &Place) -> Policy {
-        let admin = &place.namespace.admin;
-        let policy = Policy {
-            name: place.name().to_owned(),
-            policies: Api::all(admin.clone()),
-            bindings: Api::all(admin.clone()),
-        };
-        let rule = json!({
-            "apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"], "operations": ["CREATE"],
-        });
-        let object = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-            "metadata": { "name": policy.name },
-            "spec": {
-                "matchConstraints": { "resourceRules": [rule] },
-                "validations": [{ "expression": "false", "message": "no Secrets here" }],
-            },
-        });
-        apply(
-            &policy.policies,
-            &from_json::<ValidatingAdmissionPolicy>(object),
-        )
-        .await;
-        let here = json!({ "matchLabels": { "kubernetes.io/metadata.name": place.name() } });
-        let binding = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": { "name": policy.name },
-            "spec": {
-                "policyName": policy.name,
-                "validationActions": ["Deny"],
-                "matchResources": { "namespaceSelector": here },
-            },
-        });
-        apply(
-            &policy.bindings,
-            &from_json::<ValidatingAdmissionPolicyBinding>(binding),
-        )
-        .await;
-        let probe: Secret = from_json(json!({ "metadata": { "name": "probe" } }));
-        let dry = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        let refuses = || async { place.secrets.create(&dry, &probe).await.is_err() };
-        eventually("the policy is in effect", refuses).await;
-        policy
-    }
-
-    async fn delete(self) {
-        let params = DeleteParams::default();
-        self.bindings
-            .delete(&self.name, &params)
-            .await
-            .expect("the admin may");
-        self.policies
-            .delete(&self.name, &params)
-            .await
-            .expect("the admin may");
-    }
 }

@@ -8,6 +8,9 @@ use futures::future::{LocalBoxFuture, join_all};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use keyward::api::{AccessKey, AccessKeyStatus, Device, EffectiveState};
+use keyward::controller::ledger::MAX_ATTEMPTS;
+use keyward::key::Secret as Plaintext;
+use keyward::verifier::{HashProfile, Verifier};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -15,12 +18,15 @@ use crate::support::cluster::TestNamespace;
 use crate::support::controller::{GRACE, TestController};
 use crate::support::keys::{Place, condition, key, some_secret};
 use crate::support::manifests;
+use crate::support::policy::Policy;
 use crate::support::wire::Happens;
 use crate::{desk, raw, read, told, tools};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Longer than any backoff.
 const MINUTES: Duration = Duration::from_secs(120);
+/// Longer than an issue is left to the process that began it.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// An object in the phase that a row of the table names.
 type Seen = (&'static str, Value);
@@ -28,13 +34,16 @@ type Seen = (&'static str, Value);
 #[tokio::test]
 async fn in_each_phase_each_tool_shows_what_the_table_says() {
     let mut table = table();
-    let lives: [LocalBoxFuture<'static, Vec<Seen>>; 11] = [
+    let lives: [LocalBoxFuture<'static, Vec<Seen>>; 14] = [
         first_issue().boxed_local(),
+        tried_too_often().boxed_local(),
         life().boxed_local(),
         rotation().boxed_local(),
         suspended().boxed_local(),
         stands_in_the_way().boxed_local(),
         refused_by_the_api_server().boxed_local(),
+        refused_by_a_policy().boxed_local(),
+        has_the_key_of_another().boxed_local(),
         not_served().boxed_local(),
         cannot_be_replaced().boxed_local(),
         lost_its_verifiers().boxed_local(),
@@ -103,6 +112,25 @@ async fn first_issue() -> Vec<Seen> {
     ]
 }
 
+/// By processes that end between commit and publish, one after the other.
+async fn tried_too_often() -> Vec<Seen> {
+    let place = Place::served("phases").await;
+    place.apply(key("pump")).await;
+    for _ in 0..MAX_ATTEMPTS {
+        let controller = TestController::on_still_clock(&place).await;
+        let publish = controller.wire.trap("create secrets", Happens::Unsent);
+        controller.later(MOMENT).await;
+        publish.await;
+    }
+    let controller = TestController::on_still_clock(&place).await;
+    controller.later(MOMENT).await;
+    place.reconciling("pump", "TooManyAttempts").await;
+    vec![(
+        "as many attempts as there may be, and none can be ruled out yet",
+        pump(&place).await,
+    )]
+}
+
 /// From before its time to after it, switched off, and to its end.
 async fn life() -> Vec<Seen> {
     let place = Place::served("phases").await;
@@ -162,7 +190,7 @@ async fn rotation() -> Vec<Seen> {
     drop(controller);
     let controller = TestController::on_still_clock(&place).await;
     controller.resync(1).await;
-    controller.later(Duration::from_secs(2)).await;
+    controller.later(MOMENT).await;
     place.issued("pump", 2).await;
     controller.is_at_rest().await;
     let rotated = pump(&place).await;
@@ -231,6 +259,31 @@ async fn refused_by_the_api_server() -> Vec<Seen> {
     place.apply(key("pump").too_large()).await;
     place.stalled("pump", "InvalidSpec").await;
     vec![("stalled: InvalidSpec", pump(&place).await)]
+}
+
+async fn refused_by_a_policy() -> Vec<Seen> {
+    let place = Place::served("phases").await;
+    let _policy = Policy::against_secrets_in(&place).await;
+    let _controller = TestController::on_still_clock(&place).await;
+    place.apply(key("pump")).await;
+    place.stalled("pump", "AdmissionRefused").await;
+    vec![("stalled: AdmissionRefused", pump(&place).await)]
+}
+
+/// The other has been taken over already.
+async fn has_the_key_of_another() -> Vec<Seen> {
+    let place = Place::served("phases").await;
+    let _controller = TestController::on_still_clock(&place).await;
+    let secret = Plaintext::foreign("correct horse battery staple").expect("a secret");
+    let verifier = Verifier::of(&secret, HashProfile::Fleet).expect("a hash");
+    let existing = json!({ "key": "crane", "verifier": verifier.as_str() });
+    // Within one second the name decides.
+    let ask = |name| key(name).with("/spec/existing", existing.clone());
+    place.apply(ask("a-older")).await;
+    place.ready("a-older").await;
+    place.apply(ask("pump")).await;
+    place.stalled("pump", "KeyConflict").await;
+    vec![("stalled: KeyConflict", pump(&place).await)]
 }
 
 /// Until it is, when a rotation has been asked for.

@@ -13,6 +13,7 @@ pub mod instance;
 pub mod keys;
 pub mod manifests;
 pub mod plant;
+pub mod policy;
 pub mod process;
 pub mod proxy;
 pub mod stream;

@@ -42,6 +42,8 @@ use workload::Workload;
 /// Users who wait, and users who do not.
 const PATIENT: u64 = 0;
 const IMPATIENT: u64 = 1;
+/// Those who do not wait either, but for as long as it takes to begin a withdrawal.
+const HASTY: u64 = 4;
 
 /// What is chosen in `make test`: the same each time, since a change should fail for what it does. New
 /// ones are looked for in `make prove`.
@@ -70,7 +72,7 @@ single_faults! {
     #[ignore = "long: make prove"]
     single_faults_on_withdraw => Withdraw PATIENT,
     #[ignore = "long: make prove"]
-    single_faults_on_impatient_withdraw => Withdraw IMPATIENT,
+    single_faults_on_impatient_withdraw => Withdraw HASTY,
     #[ignore = "long: make prove"]
     single_faults_on_limit => Limit PATIENT,
     #[ignore = "long: make prove"]

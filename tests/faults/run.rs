@@ -491,7 +491,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn nudge(&self, nudge: Nudge) {
+    pub(super) fn nudge(&self, nudge: Nudge) {
         self.members.iter().for_each(|member| member.nudge(nudge));
     }
 

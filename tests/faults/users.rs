@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use keyward::api::AccessKey;
+use keyward::controller::Nudge;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -32,7 +33,11 @@ impl Run<'_> {
                 Act::Restore => self.restore(name).await,
                 Act::ComeDue => self.come_due(name).await,
                 Act::Limit(begin, end) => self.limit(name, *begin, *end).await,
-                Act::Pass(hours) => self.pass(hours * 3600),
+                Act::Pass(hours) => {
+                    self.pass(hours * 3600);
+                    // Users who do not wait meet with what is due by then.
+                    self.nudge(Nudge::Resync);
+                }
             }
         }
     }

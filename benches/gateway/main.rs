@@ -4,7 +4,7 @@
 //! weighs on both. Servers are processes of their own, on the last processor; clients have the first.
 //!
 //! `make bench` runs all, and tells at the end which goals are met. Some of them, while `KUBECONFIG` names a cluster
-//! with `crds/` and `deploy/install.yaml` applied if `revocation` is among them:
+//! with `crds/` and `deploy/install.yaml` applied if `revocation` or `lives` is among them:
 //! `cargo bench --features cluster-tests --bench gateway -- decision served`.
 //!
 //! `KEYWARD_BENCH_SCALE=0.01` makes everything smaller, to try the benches themselves.
@@ -12,7 +12,9 @@
 mod child;
 mod decision;
 mod flood;
+mod follow;
 mod hashes;
+mod lives;
 mod load;
 mod measure;
 mod misses;
@@ -29,7 +31,7 @@ use measure::{Row, load_average, show};
 /// By its name, and what it measures.
 type Part = (&'static str, fn() -> Vec<Row>);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("decision", decision::run),
     ("hashes", hashes::run),
     ("records", records::run),
@@ -38,6 +40,7 @@ const PARTS: [Part; 8] = [
     ("flood", flood::run),
     ("refusals", refusals::run),
     ("revocation", revocation::run),
+    ("lives", lives::run),
 ];
 
 fn main() {

@@ -8,19 +8,19 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use keyward::api::{AccessKey, KeyState};
 use keyward::verifier::HashProfile;
-use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchParams};
-use kube::core::WatchEvent;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::runtime::{Handle, Runtime};
 
+use super::follow::follow;
 use super::load::{Connection, Request, Stop, at_rate, auth_device};
 use super::measure::{Row, quantile, scaled};
 use super::plant::{Common, Issued};
@@ -115,34 +115,13 @@ async fn store(keys: &Api<AccessKey>, issued: &Issued) {
 /// A bare watch: tells the names of keys that have become inactive, and when it knew.
 fn watch(runtime: &Runtime, keys: Api<AccessKey>) -> Receiver<(String, Instant)> {
     let (sender, seen) = channel();
-    let list = runtime.block_on(keys.list_metadata(&ListParams::default().limit(1)));
-    let version = list
-        .expect("a list")
-        .metadata
-        .resource_version
-        .expect("a version");
-    runtime.spawn(follow(keys, version, sender));
-    seen
-}
-
-async fn follow(keys: Api<AccessKey>, mut version: String, to: Sender<(String, Instant)>) {
-    loop {
-        let events = keys
-            .watch(&WatchParams::default().timeout(290), &version)
-            .await;
-        let mut events = std::pin::pin!(events.expect("a watch"));
-        while let Some(event) = events.try_next().await.expect("an event") {
-            let (WatchEvent::Added(key) | WatchEvent::Modified(key)) = event else {
-                continue;
-            };
-            version = key.resource_version().expect("a version");
-            if key.spec.state == KeyState::Inactive
-                && to.send((key.name_any(), Instant::now())).is_err()
-            {
-                return;
-            }
+    follow(runtime, keys, move |key| {
+        if key.spec.state == KeyState::Inactive {
+            // At the end nobody listens any more.
+            sender.send((key.name_any(), Instant::now())).ok();
         }
-    }
+    });
+    seen
 }
 
 /// Milliseconds until the last gateway has refused, for each key.

@@ -309,7 +309,7 @@ mod tests {
                     }
                     Change::Retain { names } => {
                         let kept = |of: &str, name: &str| of != namespace || names.contains(name);
-                        let gone = register.retain(&kept);
+                        let gone = register.retain(kept);
                         let before = expected.len();
                         expected.retain(|(of, name), _| kept(of, name));
                         prop_assert_eq!(gone, before - expected.len());

@@ -9,7 +9,6 @@ mod devices;
 mod fleet;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use tokio::time::sleep;
 use super::follow::follow;
 use super::load::Stop;
 use super::measure::{Row, quantile, scaled};
+use super::revocation::{Gateway, two_gateways};
 use super::support::cluster::{TestNamespace, from_json};
 use super::support::keys::entry;
 use super::support::process::{Access, Launcher, Process};
@@ -84,7 +84,7 @@ pub fn run() -> Vec<Row> {
 struct Scene {
     namespace: TestNamespace,
     controller: Process,
-    gateways: Vec<(Process, SocketAddr)>,
+    gateways: Vec<Gateway>,
     /// Whose files the processes read.
     _launchers: [Launcher; 2],
 }
@@ -112,17 +112,10 @@ impl Scene {
 
         let access = Access::admin().as_gateway().await;
         let for_gateways = Launcher::new("lives-gateway", &access).logging("info");
-        let mut gateways = Vec::new();
-        for _ in 0..2 {
-            let mut process = for_gateways.start_gateway(&[&flag, "--ephemeral-signing-key"]);
-            process.is_ready().await;
-            let at = process.address("devices").await;
-            gateways.push((process, at));
-        }
         Scene {
+            gateways: two_gateways(&for_gateways, &namespace.name).await,
             namespace,
             controller,
-            gateways,
             _launchers: [launcher, for_gateways],
         }
     }

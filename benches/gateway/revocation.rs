@@ -69,7 +69,8 @@ pub fn run() -> Vec<Row> {
     rows(times)
 }
 
-type Gateway = (Process, SocketAddr);
+/// A process, and where it listens for devices.
+pub type Gateway = (Process, SocketAddr);
 
 async fn prepare() -> (TestNamespace, Vec<Issued>, Vec<Gateway>) {
     let namespace = TestNamespace::unserved("revocation").await;
@@ -89,7 +90,13 @@ async fn prepare() -> (TestNamespace, Vec<Issued>, Vec<Gateway>) {
     );
     let access = Access::admin().as_gateway().await;
     let launcher = Launcher::new("revocation", &access).logging("info");
-    let flag = format!("--namespace={}", namespace.name);
+    let gateways = two_gateways(&launcher, &namespace.name).await;
+    (namespace, fleet, gateways)
+}
+
+/// Ready to be asked by devices of this namespace.
+pub async fn two_gateways(launcher: &Launcher, namespace: &str) -> Vec<Gateway> {
+    let flag = format!("--namespace={namespace}");
     let mut gateways = Vec::new();
     for _ in 0..2 {
         let mut process = launcher.start_gateway(&[&flag, "--ephemeral-signing-key"]);
@@ -97,7 +104,7 @@ async fn prepare() -> (TestNamespace, Vec<Issued>, Vec<Gateway>) {
         let at = process.address("devices").await;
         gateways.push((process, at));
     }
-    (namespace, fleet, gateways)
+    gateways
 }
 
 async fn store(keys: &Api<AccessKey>, issued: &Issued) {

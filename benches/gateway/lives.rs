@@ -6,15 +6,15 @@
 //! so what statuses say of the past is put back before: as if the secrets were older.
 
 mod devices;
+mod figures;
 mod fleet;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use keyward::api::AccessKey;
 use kube::Api;
@@ -24,19 +24,20 @@ use tokio::time::sleep;
 
 use super::follow::follow;
 use super::load::Stop;
-use super::measure::{Row, quantile, scaled};
+use super::measure::{Row, scaled};
 use super::revocation::{Gateway, two_gateways};
 use super::support::cluster::{TestNamespace, from_json};
 use super::support::keys::entry;
 use super::support::process::{Access, Launcher, Process};
 use devices::Judged;
+use figures::{Begin, requests, show_times};
 use fleet::{Fleet, Minute, Turn};
 
 const KEYS: usize = 10_000;
 
 pub fn run() -> Vec<Row> {
     let runtime = Runtime::new().expect("a runtime");
-    let minute = Minute::after_preparation();
+    let minute = Minute::after_preparation(scaled(KEYS));
     let mut scene = runtime.block_on(Scene::prepare(&minute));
     let fleet = runtime.block_on(scene.fleet(&minute));
     let seen = Arc::clone(&fleet);
@@ -48,7 +49,7 @@ pub fn run() -> Vec<Row> {
     });
     runtime.block_on(put_back(&scene.keys(), &fleet));
     runtime.block_on(scene.is_at_rest());
-    let begin = Begin::of(&mut scene, &runtime);
+    let begin = runtime.block_on(Begin::of(&mut scene.controller));
     let left = minute.begin.duration_since(Timestamp::now());
     assert!(
         left.is_positive(),
@@ -75,7 +76,7 @@ pub fn run() -> Vec<Row> {
             .map(|asking| asking.join().expect("no panic"));
         devices::judge(fleet, answers.flatten())
     });
-    begin.show(&mut scene, &runtime);
+    runtime.block_on(begin.show(&mut scene.controller, &scene.gateways[0].0));
     show_times(&fleet, &minute);
     vec![row(&judged)]
 }
@@ -100,15 +101,15 @@ impl Scene {
         first.is_ready().await;
         let begin = Instant::now();
         create(&namespace.api(&namespace.admin), minute).await;
-        until(&mut first, "keyward_keys_issued_total", scaled(KEYS)).await;
+        until(&mut first, "keyward_keys_issued_total", minute.keys).await;
         println!(
             "  {} keys issued in {:.0} s",
-            scaled(KEYS),
+            minute.keys,
             begin.elapsed().as_secs_f64()
         );
         first.end(Duration::from_secs(30)).await;
         let mut controller = launcher.start(&[&flag]);
-        until(&mut controller, SETTLED, scaled(KEYS)).await;
+        until(&mut controller, SETTLED, minute.keys).await;
 
         let access = Access::admin().as_gateway().await;
         let for_gateways = Launcher::new("lives-gateway", &access).logging("info");
@@ -160,7 +161,7 @@ impl Scene {
 const SETTLED: &str = "keyward_reconciles_total{outcome=\"settled\"}";
 
 async fn create(keys: &Api<AccessKey>, minute: &Minute) {
-    let created = stream::iter(0..scaled(KEYS)).for_each_concurrent(32, async |number| {
+    let created = stream::iter(0..minute.keys).for_each_concurrent(32, async |number| {
         let key: AccessKey = from_json(minute.manifest(number));
         let created = keys.create(&PostParams::default(), &key).await;
         created.expect("it is created");
@@ -209,102 +210,6 @@ async fn all_are_done(fleet: &Fleet, controller: &mut Process) {
         sleep(Duration::from_millis(200)).await;
     }
     sleep(Duration::from_secs(10)).await;
-}
-
-/// What the controller had taken before.
-struct Begin {
-    memory: u64,
-    requests: BTreeMap<String, u64>,
-}
-
-impl Begin {
-    fn of(scene: &mut Scene, runtime: &Runtime) -> Begin {
-        Begin {
-            memory: scene.controller.memory("VmRSS"),
-            requests: runtime.block_on(requests(&mut scene.controller)),
-        }
-    }
-
-    fn show(self, scene: &mut Scene, runtime: &Runtime) {
-        let now = runtime.block_on(requests(&mut scene.controller));
-        for (step, count) in now {
-            let since = count - self.requests.get(&step).copied().unwrap_or_default();
-            if since > 0 {
-                println!("  requests, {step}: {since}");
-            }
-        }
-        println!(
-            "  MiB of memory of the controller: {:.1} before, {:.1} after, {:.1} at most; of a gateway {:.1} at most",
-            self.memory as f64 / 1024.0,
-            scene.controller.memory("VmRSS") as f64 / 1024.0,
-            peak(&scene.controller),
-            peak(&scene.gateways[0].0),
-        );
-    }
-}
-
-/// MiB.
-fn peak(of: &Process) -> f64 {
-    of.memory("VmHWM") as f64 / 1024.0
-}
-
-/// How many the controller has sent, by step.
-async fn requests(controller: &mut Process) -> BTreeMap<String, u64> {
-    let (_, text) = controller.get("/metrics").await;
-    let counts = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix("keyward_api_requests_total{step=\"")?;
-        let (step, count) = rest.split_once("\"} ")?;
-        Some((step.to_owned(), count.parse().ok()?))
-    });
-    counts.collect()
-}
-
-fn show_times(fleet: &Fleet, minute: &Minute) {
-    let seconds = |of: &dyn Fn(&fleet::Device) -> Option<SignedDuration>| {
-        let times = fleet.devices.iter().filter_map(of);
-        times.map(|time| time.as_secs_f64()).collect::<Vec<_>>()
-    };
-    let after = |at: Option<Timestamp>, due: Timestamp| Some(at?.duration_since(due));
-    show(
-        "from the end of a key until its status says so",
-        seconds(&|device| match device.turn {
-            Turn::Expires(due) => after(device.done.get().copied(), due),
-            Turn::Rotates(_) => None,
-        }),
-    );
-    show(
-        "from when a rotation is due until its secret is accepted",
-        seconds(&|device| match device.turn {
-            Turn::Rotates(due) => after(device.accepted.get().map(|accepted| accepted.at), due),
-            Turn::Expires(_) => None,
-        }),
-    );
-    show(
-        "from the end of an overlap until the status says so",
-        seconds(&|device| {
-            let accepted = device.accepted.get()?;
-            after(device.done.get().copied(), accepted.old_until)
-        }),
-    );
-    let last = fleet
-        .devices
-        .iter()
-        .filter_map(|device| device.done.get())
-        .max();
-    let all = after(last.copied(), minute.begin).expect("there are devices");
-    println!(
-        "  s, from the first turn until all is done: {:.0}",
-        all.as_secs_f64()
-    );
-}
-
-fn show(what: &str, times: Vec<f64>) {
-    println!(
-        "  s, {what}: p50 {:.1}, p99 {:.1}, at most {:.1}",
-        quantile(times.clone(), 0.5),
-        quantile(times.clone(), 0.99),
-        quantile(times, 1.0),
-    );
 }
 
 fn row(judged: &Judged) -> Row {

@@ -9,10 +9,8 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::super::measure::scaled;
 use super::super::plant::Issued;
 use super::super::support::keys::entry;
-use super::KEYS;
 
 const EVERY: SignedDuration = SignedDuration::from_hours(1);
 const OVERLAP: &str = "1m";
@@ -58,8 +56,7 @@ pub struct Accepted {
 
 impl Minute {
     /// So late that all can be made before.
-    pub fn after_preparation() -> Minute {
-        let keys = scaled(KEYS);
+    pub fn after_preparation(keys: usize) -> Minute {
         let begin = Timestamp::now().as_second() + 60 + keys as i64 / 30;
         Minute {
             // Times in an AccessKey are whole seconds.

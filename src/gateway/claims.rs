@@ -32,7 +32,7 @@ struct Claimant<R> {
 impl<R: Claims> Claimant<R> {
     fn claim(&self) -> Claim<'_> {
         Claim {
-            created: Timestamp::from_second(self.created).unwrap_or_default(),
+            created: Timestamp::from_second(self.created).unwrap_or(Timestamp::MAX),
             name: &self.name,
             id: self.record.id(),
         }

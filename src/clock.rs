@@ -6,9 +6,10 @@
 
 use std::ops::Add;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Tells the time; clones tell the same time.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ pub struct Clock(Source);
 impl Clock {
     /// The machine's clocks. [`Moment`]s count from this call.
     pub fn system() -> Self {
-        Self(Source::System(Instant::now()))
+        Self(Source::System(read(ClockId::Monotonic)))
     }
 
     /// A clock that stands still at `start` until its [`ManualClock`] moves it.
@@ -37,7 +38,7 @@ impl Clock {
     pub fn now(&self) -> Now {
         match &self.0 {
             Source::System(start) => Now {
-                monotonic: Moment(start.elapsed()),
+                monotonic: Moment::since_start(*start, ClockId::Monotonic),
                 wall: Timestamp::now(),
             },
             Source::Manual(now) => *lock(now),
@@ -47,7 +48,16 @@ impl Clock {
     /// The monotonic clock alone.
     pub fn monotonic(&self) -> Moment {
         match &self.0 {
-            Source::System(start) => Moment(start.elapsed()),
+            Source::System(start) => Moment::since_start(*start, ClockId::Monotonic),
+            Source::Manual(now) => lock(now).monotonic,
+        }
+    }
+
+    /// The monotonic clock as it was a few milliseconds ago: at the last tick of the kernel, which
+    /// is told in a fraction of the time. See `CLOCK_MONOTONIC_COARSE` in clock_gettime(2).
+    pub fn coarse(&self) -> Moment {
+        match &self.0 {
+            Source::System(start) => Moment::since_start(*start, ClockId::MonotonicCoarse),
             Source::Manual(now) => lock(now).monotonic,
         }
     }
@@ -94,6 +104,10 @@ pub struct Now {
 pub struct Moment(Duration);
 
 impl Moment {
+    fn since_start(start: Duration, clock: ClockId) -> Self {
+        Self(read(clock).saturating_sub(start))
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -110,12 +124,19 @@ impl Add<Duration> for Moment {
 
 #[derive(Clone, Debug)]
 enum Source {
-    System(Instant),
+    /// When the clock was made, on the machine's monotonic one.
+    System(Duration),
     Manual(Arc<Mutex<Now>>),
 }
 
 fn lock(now: &Mutex<Now>) -> MutexGuard<'_, Now> {
     now.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read(clock: ClockId) -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
+    // Neither is ever negative on a monotonic clock.
+    Duration::new(tv_sec.cast_unsigned(), tv_nsec as u32)
 }
 
 fn later(wall: Timestamp, by: Duration) -> Timestamp {
@@ -167,5 +188,7 @@ mod tests {
         let clock = Clock::system();
         let first = clock.now().monotonic;
         assert!(clock.now().monotonic >= first);
+        let coarse = clock.coarse();
+        assert!(coarse <= clock.monotonic(), "it is behind");
     }
 }

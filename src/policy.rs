@@ -101,7 +101,7 @@ pub fn decide_from_memory(
     if !presented.is_well_formed(known.key) {
         return Decision::Deny(Reason::Malformed);
     }
-    let record = match admitting(known, presented.device_id, presented.source, now) {
+    let record = match admitting(known, presented.device_id, presented.source, || now) {
         Ok(record) => record,
         Err(reason) => return Decision::Deny(reason),
     };
@@ -116,17 +116,18 @@ pub fn decide_from_memory(
 }
 
 /// The session that [`decide`] would allow, if somebody remembers that the secret matches. What is told of the device
-/// without its secret is asked first: it lies far away, and comes while whoever remembers makes a digest.
+/// without its secret is asked first: it lies far away, and comes while whoever remembers makes a digest. `now` is asked
+/// only if the answer depends on it, which it rarely does.
 pub fn recognise(
     known: Known<'_>,
     presented: &Presented<'_>,
-    now: Timestamp,
+    now: impl Fn() -> Timestamp,
     mut remembers: impl FnMut(&AcceptedVerifier) -> bool,
 ) -> Option<Session> {
     // A secret that matches is well formed.
-    let record = admitting(known, presented.device_id, presented.source, now).ok()?;
+    let record = admitting(known, presented.device_id, presented.source, &now).ok()?;
     let mut valid = record.verifiers.iter();
-    let verifier = valid.find(|verifier| verifier.is_valid(now) && remembers(verifier))?;
+    let verifier = valid.find(|verifier| verifier.is_valid(&now) && remembers(verifier))?;
     is_device_id(presented.device_id).then(|| session(known, presented, record, verifier))
 }
 
@@ -147,14 +148,18 @@ fn session(
 }
 
 /// Decides whether a session that was admitted once would be admitted now, its secret being what it
-/// was. `known` is about its key and its device.
+/// was. `known` is about its key and its device; `now` is asked as by [`recognise`].
 ///
 /// # Errors
 /// Why it would be refused.
-pub fn stands(known: Known<'_>, session: &Session, now: Timestamp) -> Result<(), Reason> {
-    let record = admitting(known, &session.device_id, session.source, now)?;
+pub fn stands(
+    known: Known<'_>,
+    session: &Session,
+    now: impl Fn() -> Timestamp,
+) -> Result<(), Reason> {
+    let record = admitting(known, &session.device_id, session.source, &now)?;
     let is_accepted = |verifier: &AcceptedVerifier| {
-        verifier.is_valid(now) && session.revision.is_none_or(|own| own == verifier.revision)
+        verifier.is_valid(&now) && session.revision.is_none_or(|own| own == verifier.revision)
     };
     let is_accepted = record.verifiers.iter().any(is_accepted);
     is_accepted.then_some(()).ok_or(Reason::BadSecret)
@@ -353,7 +358,7 @@ fn admitting<'a>(
     known: Known<'a>,
     device_id: &str,
     source: Option<IpAddr>,
-    now: Timestamp,
+    now: impl Fn() -> Timestamp,
 ) -> Result<&'a KeyRecord, Reason> {
     let Known { key, device, .. } = known;
     debug_assert!(
@@ -367,9 +372,9 @@ fn admitting<'a>(
     let class = device.map(DeviceRecord::class).unwrap_or_default();
     let refused = if record.state != KeyState::Active {
         Reason::Inactive
-    } else if validity.begins_after(now) {
+    } else if validity.begins_after(&now) {
         Reason::NotYetValid
-    } else if validity.ended_before(now) {
+    } else if validity.ended_before(&now) {
         Reason::Expired
     } else if !sources.admit(source) {
         Reason::Source
@@ -404,7 +409,7 @@ fn accepted<'a>(
         verifier.check.as_ref().is_none_or(passes) && matches.matches(verifier, secret)
     };
     let valid = record.verifiers.iter();
-    let mut valid = valid.filter(|verifier| verifier.is_valid(now));
+    let mut valid = valid.filter(|verifier| verifier.is_valid(|| now));
     valid.find(|verifier| is_matched(verifier))
 }
 

@@ -1,5 +1,6 @@
 //! What an authenticator knows, and how it decides from it.
 
+use std::cell::LazyCell;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -84,7 +85,8 @@ impl Core {
         let directory = self.directory();
         let known = self.known_by(&directory, &presented);
         let remembers = |verifier: &AcceptedVerifier| memory.remembers(verifier) == Some(true);
-        let session = recognise(known, &presented, self.clock.wall(), remembers)?;
+        let now = LazyCell::new(|| self.clock.wall());
+        let session = recognise(known, &presented, || *now, remembers)?;
         self.metrics.remembered.inc();
         Some(session)
     }
@@ -198,7 +200,7 @@ impl Core {
         }
         let directory = self.directory();
         let known = self.known_of(&directory, session);
-        let key = match (stands(known, session, self.clock.wall()), known.key) {
+        let key = match (self.stands(known, session), known.key) {
             (Ok(()), Some(key)) => key,
             (Ok(()), None) => return Decision::Deny(Reason::UnknownKey),
             (Err(reason), _) => return Decision::Deny(reason),
@@ -228,7 +230,7 @@ impl Core {
         }
         let directory = self.directory();
         let known = self.known_of(&directory, session);
-        match stands(known, session, self.clock.wall()) {
+        match self.stands(known, session) {
             Ok(()) => Decision::Allow(()),
             Err(reason) => Decision::Deny(reason),
         }
@@ -239,10 +241,10 @@ impl Core {
         let now = self.clock.wall();
         let directory = self.directory();
         let known = self.known_of(&directory, session);
-        stands(known, session, now).ok()?;
+        stands(known, session, || now).ok()?;
         let key = known.key?;
         let is_own = |verifier: &&AcceptedVerifier| {
-            verifier.is_valid(now) && session.revision.is_none_or(|own| own == verifier.revision)
+            verifier.is_valid(|| now) && session.revision.is_none_or(|own| own == verifier.revision)
         };
         let verifier = key.verifiers().iter().find(is_own)?;
         Some(Granted {
@@ -275,10 +277,15 @@ impl Core {
             revision: Some(own.map_or(i32::MIN, |own| own.revision)),
             source: named.source,
         };
-        match stands(known, &session, self.clock.wall()) {
+        match self.stands(known, &session) {
             Ok(()) => Decision::Allow(session),
             Err(reason) => Decision::Deny(reason),
         }
+    }
+
+    fn stands(&self, known: Known<'_>, session: &Session) -> Result<(), Reason> {
+        let now = LazyCell::new(|| self.clock.wall());
+        stands(known, session, || *now)
     }
 
     fn known_of<'a>(&self, directory: &'a Directory, session: &Session) -> Known<'a> {
@@ -318,7 +325,8 @@ impl Core {
     }
 
     fn is_stale(&self) -> bool {
-        self.age()
+        self.watches
+            .age(self.clock.coarse())
             .is_none_or(|age| age > self.options.staleness.limit())
     }
 }

@@ -160,12 +160,12 @@ pub(super) struct Validity {
 }
 
 impl Validity {
-    pub(super) fn begins_after(&self, now: Timestamp) -> bool {
-        self.not_before.is_some_and(|begin| now < begin)
+    pub(super) fn begins_after(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        self.not_before.is_some_and(|begin| now() < begin)
     }
 
-    pub(super) fn ended_before(&self, now: Timestamp) -> bool {
-        self.expires_at.is_some_and(|end| end <= now)
+    pub(super) fn ended_before(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now())
     }
 }
 
@@ -246,9 +246,9 @@ impl AcceptedVerifier {
         })
     }
 
-    /// Whether it is accepted now.
-    pub fn is_valid(&self, now: Timestamp) -> bool {
-        self.end.0 == End::NEVER.0 || now.as_nanosecond() < i128::from(self.end.0)
+    /// Whether it is accepted now. `now` is asked only if it ends at all.
+    pub fn is_valid(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        self.end.0 == End::NEVER.0 || now().as_nanosecond() < i128::from(self.end.0)
     }
 
     /// The instant from which it is no longer accepted. None: until it is retired.

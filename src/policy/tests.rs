@@ -406,7 +406,7 @@ fn a_session_stands_as_long_as_it_would_be_admitted() {
         (None, Some(1), Err(Reason::UnknownKey)),
     ];
     for (row, (record, revision, expected)) in rows.into_iter().enumerate() {
-        let stands = stands(about(record, None), &session(revision), now());
+        let stands = stands(about(record, None), &session(revision), now);
         assert_eq!(stands, expected, "row {row}");
     }
 }

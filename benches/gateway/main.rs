@@ -11,6 +11,7 @@
 
 mod child;
 mod decision;
+mod deployed;
 mod flood;
 mod follow;
 mod hashes;
@@ -44,6 +45,7 @@ const PARTS: [Part; 9] = [
 ];
 
 fn main() {
+    deployed::as_it_is();
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Some(part) = child::wanted() {
         return child::run(&part);

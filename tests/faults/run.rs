@@ -202,7 +202,11 @@ impl<'a> Run<'a> {
             if unfinished.is_none() && (more == More::ToCome || !self.has_late_ones()) {
                 return Ok(());
             }
-            self.release(unfinished.is_none()).await;
+            if self.release(unfinished.is_none()).await {
+                // That was the last thing to go wrong.
+                self.calm = Duration::ZERO;
+                round = 0;
+            }
             if unfinished.is_some() {
                 if self.calm >= LIMIT {
                     self.outlast().await?;
@@ -261,8 +265,8 @@ impl<'a> Run<'a> {
         members.any(|member| member.proxy.has_late_ones())
     }
 
-    /// What is late is carried out when nothing else is left to happen, or its time has come.
-    async fn release(&mut self, at_once: bool) {
+    /// What is late is carried out when nothing else is left to happen, or its time has come. Was something?
+    async fn release(&mut self, at_once: bool) -> bool {
         for member in &self.members {
             if self.calm >= Duration::from_secs(7) {
                 member.proxy.release_watches();
@@ -270,16 +274,16 @@ impl<'a> Run<'a> {
         }
         if !self.has_late_ones() {
             self.late = None;
-            return;
+            return false;
         }
-        if at_once || *self.late.get_or_insert_default() >= LATEST {
+        let is_time = at_once || *self.late.get_or_insert_default() >= LATEST;
+        if is_time {
             for member in &self.members {
                 member.proxy.release().await;
             }
             self.late = None;
-            // That was the last thing to go wrong.
-            self.calm = Duration::ZERO;
         }
+        is_time
     }
 
     /// Until the controllers wait for something to happen. It is told from nothing happening for

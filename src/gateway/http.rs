@@ -137,13 +137,14 @@ impl Api {
     }
 
     /// What a token says, if it was issued here and has not ended.
-    fn read(&self, token: &str) -> Option<Arc<Read>> {
-        let read = self.0.keyring.read(token)?;
-        let now = self.0.clock.wall();
-        let claims = &read.claims;
-        claims
-            .are_valid(&self.0.issuer, &self.0.audience, now)
-            .then_some(read)
+    fn read(&self, token: &[u8]) -> Option<Arc<Read>> {
+        let Shared {
+            issuer, audience, ..
+        } = &*self.0;
+        let is_ours = |claims: &Claims| claims.are_for(issuer, audience);
+        let read = self.0.keyring.read(token, is_ours)?;
+        let has_ended = read.claims.have_ended(self.0.clock.wall());
+        (!has_ended).then_some(read)
     }
 
     /// The session that a token stands for.
@@ -161,7 +162,7 @@ impl Api {
     /// The same, of the token itself.
     fn bearer(
         &self,
-        token: &str,
+        token: &[u8],
         source: Option<std::net::IpAddr>,
     ) -> Decision<(Session, Arc<Read>)> {
         let Some(read) = self.read(token) else {

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use super::token::{self, SigningKey, UnusableKey};
+use super::token::{self, Claims, SigningKey, UnusableKey};
 use super::tokens::{Read, Tokens};
 use crate::clock::{Clock, Moment};
 use crate::key::EntropyError;
@@ -89,14 +89,19 @@ impl Keyring {
         ring.published().cloned().collect()
     }
 
-    /// What a token says that one of the published keys has signed, whether it is valid or not.
-    pub(super) fn read(&self, token: &str) -> Option<Arc<Read>> {
+    /// What a token says that one of the published keys has signed, if it is one of ours. It may have ended.
+    pub(super) fn read(
+        &self,
+        token: &[u8],
+        is_ours: impl FnOnce(&Claims) -> bool,
+    ) -> Option<Arc<Read>> {
         let known = self.0.tokens.get(token);
         known
             .filter(|known| self.publishes(&known.key))
             .or_else(|| {
+                let token = str::from_utf8(token).ok()?;
                 let (key, claims) = token::read(token, self.published())?;
-                Some(self.0.tokens.keep(Read::new(token, key, claims)))
+                is_ours(&claims).then(|| self.0.tokens.keep(Read::new(token, key, claims)))
             })
     }
 
@@ -299,7 +304,7 @@ mod tests {
         let ((one, one_again), (two, two_again)) = (key(), key());
         let (clock, _) = Clock::manual(jiff::Timestamp::UNIX_EPOCH);
         let keyring = Keyring::empty(clock);
-        let claims = token::Claims {
+        let claims = Claims {
             iss: "here".into(),
             aud: "there".into(),
             sub: "pump-1".into(),
@@ -317,7 +322,10 @@ mod tests {
             },
         };
         let token = one.sign(&claims).expect("entropy");
-        let said = |token: &str| keyring.read(token).map(|read| read.claims.clone());
+        let said = |token: &str| {
+            let read = keyring.read(token.as_bytes(), |claims| claims.are_for("here", "there"));
+            read.map(|read| read.claims.clone())
+        };
         assert_eq!(said(&token), None);
         keyring.update(vec![one, two]);
         for _ in 0..3 {

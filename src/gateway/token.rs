@@ -64,9 +64,14 @@ pub struct Named {
 }
 
 impl Claims {
-    /// Whether the token is of this issuer, for this audience, and has not ended.
-    pub fn are_valid(&self, issuer: &str, audience: &str, now: Timestamp) -> bool {
-        self.iss == *issuer && self.aud == *audience && now.as_second() < self.exp
+    /// Whether the token is of this issuer, and for this audience.
+    pub fn are_for(&self, issuer: &str, audience: &str) -> bool {
+        self.iss == *issuer && self.aud == *audience
+    }
+
+    /// Whether the token has ended.
+    pub fn have_ended(&self, now: Timestamp) -> bool {
+        self.exp <= now.as_second()
     }
 }
 
@@ -253,7 +258,8 @@ mod tests {
         now: Timestamp,
     ) -> Option<Claims> {
         let (_, claims) = super::read(token, keys)?;
-        claims.are_valid(issuer, audience, now).then_some(claims)
+        let is_valid = claims.are_for(issuer, audience) && !claims.have_ended(now);
+        is_valid.then_some(claims)
     }
 
     fn read_at(token: &str, key: &SigningKey, seconds: i64) -> Option<Claims> {

@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 
 use super::token::{Claims, SigningKey};
 
+/// So many characters of a signature tell it from all others.
+const END: usize = 32;
+
 /// So many are kept, of little more than a KiB each.
 const MOST: usize = 16384;
 
@@ -46,17 +49,19 @@ struct Kept {
 
 impl Tokens {
     /// This one, if it is kept.
-    pub fn get(&self, token: &str) -> Option<Arc<Read>> {
+    pub fn get(&self, token: &[u8]) -> Option<Arc<Read>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let found = kept
             .all
-            .find(self.hash(token), |read| **read.token == *token);
+            .find(self.hash(token), |read| read.token.as_bytes() == token);
         found.cloned()
     }
 
     /// Keeps one, and forgets the oldest if there are too many.
     pub fn keep(&self, read: Read) -> Arc<Read> {
-        let (read, hash) = (Arc::new(read), |read: &Arc<Read>| self.hash(&read.token));
+        let (read, hash) = (Arc::new(read), |read: &Arc<Read>| {
+            self.hash(read.token.as_bytes())
+        });
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         let Kept { all, oldest_first } = &mut *kept;
         if let Ok(entry) = all.find_entry(hash(&read), |other| other.token == read.token) {
@@ -73,11 +78,11 @@ impl Tokens {
         read
     }
 
-    /// Of the signature alone: whoever has one in common with a token that is kept made up the rest, and is compared
-    /// with it.
-    fn hash(&self, token: &str) -> u64 {
-        let signature = token.rsplit_once('.').map(|(_, signature)| signature);
-        self.hasher.hash_one(signature.unwrap_or_default())
+    /// Of the end of the signature alone: whoever has it in common with a token that is kept made up the rest, and is
+    /// compared with it.
+    fn hash(&self, token: &[u8]) -> u64 {
+        let end = token.last_chunk::<END>();
+        self.hasher.hash_one(end)
     }
 }
 
@@ -115,7 +120,7 @@ mod tests {
     fn a_token_is_known_as_a_whole() {
         let tokens = Tokens::default();
         tokens.keep(read("head.claims.signature"));
-        let known = tokens.get("head.claims.signature").expect("kept");
+        let known = tokens.get(b"head.claims.signature").expect("kept");
         assert_eq!(known.claims.sub, *"head.claims.signature");
         for other in [
             "head.other.signature",
@@ -123,7 +128,7 @@ mod tests {
             "head.claims.other",
             "",
         ] {
-            assert!(tokens.get(other).is_none(), "{other}");
+            assert!(tokens.get(other.as_bytes()).is_none(), "{other}");
         }
     }
 
@@ -134,7 +139,7 @@ mod tests {
         let again = read("a.b");
         let key = Arc::clone(&again.key);
         tokens.keep(again);
-        let known = tokens.get("a.b").expect("kept");
+        let known = tokens.get(b"a.b").expect("kept");
         assert!(Arc::ptr_eq(&known.key, &key));
         assert_eq!(tokens.kept.read().expect("no panic").all.len(), 1);
     }
@@ -144,14 +149,14 @@ mod tests {
         let tokens = Tokens::default();
         let one = read("0.0");
         let another = |number: usize| Read {
-            token: Zeroizing::new(format!("0.{number}").into()),
+            token: Zeroizing::new(format!("0.{number:032}").into()),
             key: Arc::clone(&one.key),
             claims: one.claims.clone(),
         };
         for number in 0..MOST + 10 {
             tokens.keep(another(number));
         }
-        let kept = |number: usize| tokens.get(&format!("0.{number}")).is_some();
+        let kept = |number: usize| tokens.get(format!("0.{number:032}").as_bytes()).is_some();
         assert!((0..10).all(|number| !kept(number)) && (10..MOST + 10).all(kept));
         let all = tokens.kept.read().expect("no panic");
         assert_eq!((all.all.len(), all.oldest_first.len()), (MOST, MOST));

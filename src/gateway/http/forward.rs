@@ -63,15 +63,14 @@ pub(super) fn answer(api: &Api, request: &Request, peer: Option<Peer>) -> Respon
 }
 
 /// The token of RFC 6750.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() {
-        return None;
-    }
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    let (scheme, token) = values.next()?.as_bytes().split_at_checked(SCHEME.len())?;
+    let is_bearer = values.next().is_none() && scheme.eq_ignore_ascii_case(SCHEME);
+    is_bearer.then_some(token)
 }
+
+const SCHEME: &[u8] = b"Bearer ";
 
 /// What is asked beside whether the token is good.
 enum Question {
@@ -186,7 +185,7 @@ pub(super) async fn introspect(
     };
     // Where the device is nobody says here: a key that is limited to some addresses has no active
     // tokens.
-    match api.bearer(&asked.token, None) {
+    match api.bearer(asked.token.as_bytes(), None) {
         Decision::Allow((_, read)) => {
             let mut answer = serde_json::to_value(&read.claims).expect("JSON");
             answer["active"] = json!(true);
@@ -231,7 +230,7 @@ pub(super) async fn authorize(
     let Some(act) = Act::named(&asked.action) else {
         return malformed("action must be sendState, sendCommand, getState or getCommand.");
     };
-    let may = match api.bearer(&asked.token, asked.source) {
+    let may = match api.bearer(asked.token.as_bytes(), asked.source) {
         Decision::Allow((session, read)) => api.may(&session, &read.claims, act, &asked.device_id),
         Decision::Deny(reason) => Decision::Deny(reason),
         Decision::Unavailable => Decision::Unavailable,

@@ -62,9 +62,9 @@ use self::metrics::{Asked, Metrics};
 use crate::clock::Clock;
 use crate::devices::is_device_id;
 use crate::key::EntropyError;
-use crate::policy::{Decision, DeviceRecord, KeyRecord, Session};
-use crate::topics::{Action, Grants, Layout};
-use crate::verifier::Thumbprint;
+use crate::policy::{Decision, DeviceRecord, KeyRecord, Reason, Session};
+use crate::topics::{Action, Grants, InvalidRoot, Layout, Root};
+use crate::verifier::{Thumbprint, Verifier};
 
 /// What a gateway is told when it starts.
 #[derive(Clone, Debug)]
@@ -81,10 +81,27 @@ pub struct Options {
 }
 
 impl Options {
+    /// For these namespaces, or for all if none is named, whose topics lie below `root`; all else as it is by default.
+    ///
+    /// # Errors
+    /// When the root would mix several namespaces.
+    pub fn of(namespaces: &[String], root: Root) -> Result<Options, InvalidRoot> {
+        let (layout, namespace) = match namespaces {
+            [one] => (Layout::of_one_namespace(root), Some(one.clone())),
+            _ => (Layout::of_several_namespaces(root)?, None),
+        };
+        Ok(Options {
+            layout,
+            namespace,
+            requires_registration: false,
+            staleness: Staleness::default(),
+        })
+    }
+
     /// For one namespace, all else as it is by default.
     pub fn of_namespace(namespace: &str) -> Options {
         Options {
-            layout: Layout::of_one_namespace(crate::topics::Root::default()),
+            layout: Layout::of_one_namespace(Root::default()),
             namespace: Some(namespace.to_owned()),
             requires_registration: false,
             staleness: Staleness::default(),
@@ -182,6 +199,33 @@ impl Authenticator {
             Some(session) => Decision::Allow(session),
             None => self.0.authenticate(credentials).await,
         };
+        self.told(credentials, &decision);
+        decision
+    }
+
+    /// The same, told at once, for callers that can wait for nobody. A secret that has to be hashed to tell is hashed on
+    /// this thread if `may_hash` says so of its verifier; otherwise elsewhere, and the device is to try again.
+    pub fn authenticate_at_once(
+        &self,
+        credentials: &Credentials<'_>,
+        may_hash: impl FnMut(&Verifier) -> bool,
+    ) -> Decision {
+        let decision = match self.0.recognise(credentials) {
+            Some(session) => Decision::Allow(session),
+            None => self.0.authenticate_at_once(credentials, may_hash),
+        };
+        self.told(credentials, &decision);
+        decision
+    }
+
+    /// Counts a refusal that somebody decided who knows of a device what is not known here, and writes it down.
+    pub fn refuse(&self, credentials: &Credentials<'_>, reason: Reason) -> Decision {
+        let decision = Decision::Deny(reason);
+        self.told(credentials, &decision);
+        decision
+    }
+
+    fn told(&self, credentials: &Credentials<'_>, decision: &Decision) {
         let subject = Subject {
             namespace: self.0.options.namespace.as_deref().unwrap_or_default(),
             key: credentials.key,
@@ -189,21 +233,26 @@ impl Authenticator {
             source: credentials.source,
             act: None,
         };
-        self.0.decided(Asked::Authenticate, subject, &decision);
-        decision
+        self.0.decided(Asked::Authenticate, subject, decision);
     }
 
-    /// Whether a session may do this with a topic, or subscribe to this filter.
-    pub fn authorize(&self, session: &Session, action: Action, topic: &str) -> Decision<()> {
-        let decision = self.0.authorize(session, action, topic);
+    /// A session is over because of what is known now.
+    pub fn cut(&self, session: &Session, reason: Reason) {
         let subject = Subject {
             namespace: &session.namespace,
             key: &session.key,
             device_id: &session.device_id,
             source: session.source,
-            act: Some((action, topic)),
+            act: None,
         };
-        self.0.decided(Asked::Authorize, subject, &decision);
+        self.0
+            .decided(Asked::Cut, subject, &Decision::<()>::Deny(reason));
+    }
+
+    /// Whether a session may do this with a topic, or subscribe to this filter.
+    pub fn authorize(&self, session: &Session, action: Action, topic: &str) -> Decision<()> {
+        let decision = self.0.authorize(session, action, topic);
+        self.done(session, action, topic, &decision);
         decision
     }
 
@@ -229,6 +278,31 @@ impl Authenticator {
         };
         self.0.decided(Asked::Authenticate, subject, &decision);
         decision
+    }
+
+    /// The session of a device that was admitted before, it is not known by which verifier. The device ID is as the
+    /// device presents it. It may not stand any more.
+    pub fn session_of(&self, device_id: &str, key: &str) -> Option<Session> {
+        self.0.session_of(device_id, key)
+    }
+
+    /// Whether a message may be kept for a device that is away, whose [session](Authenticator::session_of) is not known
+    /// by which verifier it was admitted, nor from where.
+    pub fn keep(&self, session: &Session, topic: &str) -> Decision<()> {
+        let decision = self.0.keep(session, topic);
+        self.done(session, Action::Receive, topic, &decision);
+        decision
+    }
+
+    fn done(&self, session: &Session, action: Action, topic: &str, decision: &Decision<()>) {
+        let subject = Subject {
+            namespace: &session.namespace,
+            key: &session.key,
+            device_id: &session.device_id,
+            source: session.source,
+            act: Some((action, topic)),
+        };
+        self.0.decided(Asked::Authorize, subject, decision);
     }
 
     /// The device ID as the device presents it.

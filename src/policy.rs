@@ -34,6 +34,7 @@ use jiff::Timestamp;
 use crate::api::{DeviceClass, KeyState};
 use crate::devices::is_device_id;
 use crate::key::{Check, Secret, is_foreign_secret, is_secret};
+use crate::sources::Sources;
 use crate::text::Text;
 use crate::topics::Relation;
 
@@ -101,7 +102,8 @@ pub fn decide_from_memory(
     if !presented.is_well_formed(known.key) {
         return Decision::Deny(Reason::Malformed);
     }
-    let record = match admitting(known, presented.device_id, presented.source, || now) {
+    let from = |sources: &Sources| sources.admit(presented.source);
+    let record = match admitting(known, presented.device_id, from, || now) {
         Ok(record) => record,
         Err(reason) => return Decision::Deny(reason),
     };
@@ -125,7 +127,8 @@ pub fn recognise(
     mut remembers: impl FnMut(&AcceptedVerifier) -> bool,
 ) -> Option<Session> {
     // A secret that matches is well formed.
-    let record = admitting(known, presented.device_id, presented.source, &now).ok()?;
+    let from = |sources: &Sources| sources.admit(presented.source);
+    let record = admitting(known, presented.device_id, from, &now).ok()?;
     let mut valid = record.verifiers.iter();
     let verifier = valid.find(|verifier| verifier.is_valid(&now) && remembers(verifier))?;
     is_device_id(presented.device_id).then(|| session(known, presented, record, verifier))
@@ -157,12 +160,29 @@ pub fn stands(
     session: &Session,
     now: impl Fn() -> Timestamp,
 ) -> Result<(), Reason> {
-    let record = admitting(known, &session.device_id, session.source, &now)?;
+    let from = |sources: &Sources| sources.admit(session.source);
+    let record = admitting(known, &session.device_id, from, &now)?;
     let is_accepted = |verifier: &AcceptedVerifier| {
         verifier.is_valid(&now) && session.revision.is_none_or(|own| own == verifier.revision)
     };
     let is_accepted = record.verifiers.iter().any(is_accepted);
     is_accepted.then_some(()).ok_or(Reason::BadSecret)
+}
+
+/// Decides whether a device that was admitted once, and is away, might be admitted if it came now, from where it may come
+/// from. `known` is about its key and itself; `now` is asked as by [`recognise`].
+///
+/// # Errors
+/// Why it would be refused.
+pub fn may_return(
+    known: Known<'_>,
+    device_id: &str,
+    now: impl Fn() -> Timestamp,
+) -> Result<(), Reason> {
+    let record = admitting(known, device_id, |_| true, &now)?;
+    let mut verifiers = record.verifiers.iter();
+    let has_secret = verifiers.any(|verifier| verifier.is_valid(&now));
+    has_secret.then_some(()).ok_or(Reason::BadSecret)
 }
 
 /// What a target device is to the device with this ID that has a session; `known` is about the
@@ -357,7 +377,7 @@ impl fmt::Display for Reason {
 fn admitting<'a>(
     known: Known<'a>,
     device_id: &str,
-    source: Option<IpAddr>,
+    is_from_there: impl FnOnce(&Sources) -> bool,
     now: impl Fn() -> Timestamp,
 ) -> Result<&'a KeyRecord, Reason> {
     let Known { key, device, .. } = known;
@@ -376,7 +396,7 @@ fn admitting<'a>(
         Reason::NotYetValid
     } else if validity.ended_before(&now) {
         Reason::Expired
-    } else if !sources.admit(source) {
+    } else if !is_from_there(sources) {
         Reason::Source
     } else if known.requires_registration && device.is_none() {
         Reason::NotRegistered

@@ -65,6 +65,27 @@ pub fn init(args: &LogArgs) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+/// Logs to `writer` from now on, at most at this level: what is said and nothing else, for whoever puts time and level
+/// before it.
+///
+/// # Errors
+/// When the level cannot be read, or logging has begun before.
+pub fn init_plain<W>(level: &str, writer: W) -> Result<(), TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = fmt::layer()
+        .with_ansi(false)
+        .with_level(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(filter_fn(is_within_limits))
+        .with(filter(level)?)
+        .with(lines.without_time().with_writer(writer))
+        .try_init()?;
+    Ok(())
+}
+
 /// Why there is no log.
 #[derive(Debug, Error)]
 pub enum TelemetryError {

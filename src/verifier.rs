@@ -41,6 +41,12 @@ pub enum HashProfile {
 }
 
 impl HashProfile {
+    /// What one hash costs, as [`Verifier::cost`] tells it.
+    pub const fn work(self) -> u32 {
+        let Cost { m, t, .. } = self.cost();
+        m * t
+    }
+
     const fn cost(self) -> Cost {
         match self {
             Self::Fleet => Cost {

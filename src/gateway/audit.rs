@@ -69,10 +69,7 @@ impl Audit {
         };
         let line = Line {
             time,
-            asked: match asked {
-                Asked::Authenticate => "authenticate",
-                Asked::Authorize => "authorize",
-            },
+            asked: asked.as_str(),
             answer,
             reason,
             namespace: printable(subject.namespace),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ipnet::IpNet;
-use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -13,9 +12,9 @@ use super::audit::Audit;
 use super::callers::{self, Callers};
 use super::http::{Api, Shared};
 use super::keyring::{KeyFileError, Keyring};
-use super::metrics::Metrics;
+use super::metrics::{self, Metrics};
 use super::{Authenticator, Options, Staleness, feed};
-use crate::admin::{self, Addresses, Readiness, Ready};
+use crate::admin::{self, Addresses, Readiness};
 use crate::clock::Clock;
 use crate::flags::{Operation, Served};
 use crate::key::EntropyError;
@@ -23,7 +22,7 @@ use crate::listener::{self, BindError};
 use crate::shutdown::Shutdown;
 use crate::sources::{UnreadableSources, range};
 use crate::tls::{Tls, TlsError};
-use crate::topics::{InvalidRoot, Layout, Root};
+use crate::topics::{InvalidRoot, Root};
 
 /// Answers for devices: may they, with this key and secret, do this, now?
 ///
@@ -240,7 +239,7 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
         listed.set();
         info!("all AccessKeys and Devices are listed");
     };
-    let registry = registry(&metrics, &authenticator, &readiness);
+    let registry = metrics::registry(&metrics, &authenticator, &readiness);
     let admin = admin::serve(admin, readiness, registry, shutdown.wait());
     let serve = async {
         tokio::join!(
@@ -270,16 +269,10 @@ async fn keep_up(tls: Option<Tls>) {
 
 fn options(args: &GatewayArgs) -> Result<Options, StartError> {
     let namespaces = args.served.namespaces();
-    let root = args.topic_root.clone();
-    let (layout, namespace) = match &*namespaces {
-        [one] => (Layout::of_one_namespace(root), Some(one.clone())),
-        _ => (Layout::of_several_namespaces(root)?, None),
-    };
     Ok(Options {
-        layout,
-        namespace,
         requires_registration: args.require_registered_devices,
         staleness: args.staleness,
+        ..Options::of(&namespaces, args.topic_root.clone())?
     })
 }
 
@@ -315,16 +308,4 @@ fn issuer(args: &GatewayArgs, devices: SocketAddr) -> String {
     };
     let own = || format!("{scheme}://{devices}");
     args.issuer.clone().unwrap_or_else(own)
-}
-
-fn registry(metrics: &Metrics, authenticator: &Authenticator, readiness: &Readiness) -> Registry {
-    let mut registry = Registry::with_prefix("keyward");
-    metrics.register(&mut registry);
-    registry.register_collector(Box::new(super::metrics::Age(authenticator.clone())));
-    registry.register_collector(Box::new(Ready {
-        part: "gateway",
-        readiness: readiness.clone(),
-    }));
-    crate::metrics::register_build(&mut registry);
-    registry
 }

@@ -16,12 +16,14 @@ use super::metrics::{Asked, Metrics};
 use super::watched::Watches;
 use super::{Change, Credentials, Directory, Granted, Options, Resumed};
 use crate::clock::Clock;
+use crate::devices::is_device_id;
 use crate::key::{EntropyError, Secret, random_bytes};
 use crate::policy::{
-    AcceptedVerifier, Decision, DeviceRecord, KeyRecord, Known, Matches, Presented, Reason,
-    Session, decide_from_memory, recognise, relation, stands,
+    AcceptedVerifier, Decision, DeviceRecord, Hashed, KeyRecord, Known, Matches, Presented, Reason,
+    Session, decide_from_memory, may_return, recognise, relation, stands,
 };
 use crate::topics::{Action, Asker};
+use crate::verifier::Verifier;
 
 /// What clones of an authenticator share.
 pub(super) struct Core {
@@ -93,36 +95,63 @@ impl Core {
 
     /// See [`super::Authenticator::authenticate`].
     pub async fn authenticate(&self, credentials: &Credentials<'_>) -> Decision {
-        if self.is_stale() {
-            return Decision::Unavailable;
-        }
-        let Some(presented) = self.presented(credentials) else {
-            return Decision::Deny(Reason::Malformed);
+        let mut inquiry = match self.inquire(credentials) {
+            Ok(inquiry) => inquiry,
+            Err(unasked) => return unasked.into(),
         };
-        // Where some wait in vain, whoever is refused cannot tell why.
-        let is_overloaded = self.hashing.is_full();
-        let mut memory = Memory::of(&self.fingerprints, &self.hashing, presented.secret);
-        for look in 0..MOST_LOOKS {
-            let decision = self.look(&presented, &mut memory);
-            match (&decision, memory.wanted.take()) {
-                (Decision::Deny(Reason::BadSecret) | Decision::Unavailable, Some(wanted)) => {
-                    if !self.may_hash(&presented, &wanted) {
-                        return Decision::Deny(Reason::Throttled);
-                    }
-                    match self.hash(&mut memory, wanted).await {
-                        Ok(()) => {}
-                        Err(Overload) => return Decision::Unavailable,
-                    }
-                }
-                (Decision::Deny(_), _) if is_overloaded => return Decision::Unavailable,
-                (Decision::Allow(_), _) if look == 0 => {
-                    self.metrics.remembered.inc();
-                    return decision;
-                }
-                _ => return decision,
+        loop {
+            let question = match inquiry.next() {
+                Next::Decided(decision) => return decision,
+                Next::Hash(question) => question,
+            };
+            let hashed = Arc::clone(&question.hashed);
+            match self.hashing.answer(question).await {
+                Ok(is_right) => inquiry.answered(hashed, is_right),
+                Err(Overload) => return Decision::Unavailable,
             }
         }
-        Decision::Unavailable
+    }
+
+    /// See [`super::Authenticator::authenticate_at_once`].
+    pub fn authenticate_at_once(
+        &self,
+        credentials: &Credentials<'_>,
+        mut may_hash: impl FnMut(&Verifier) -> bool,
+    ) -> Decision {
+        let mut inquiry = match self.inquire(credentials) {
+            Ok(inquiry) => inquiry,
+            Err(unasked) => return unasked.into(),
+        };
+        loop {
+            let question = match inquiry.next() {
+                Next::Decided(decision) => return decision,
+                Next::Hash(question) => question,
+            };
+            if !may_hash(&question.hashed.verifier) {
+                // The answer is left where the next question finds it, or there is too much to do: all the same.
+                self.hashing.begin(question).ok();
+                return Decision::Unavailable;
+            }
+            let hashed = Arc::clone(&question.hashed);
+            let is_right = self.hashing.answer_here(question);
+            inquiry.answered(hashed, is_right);
+        }
+    }
+
+    fn inquire<'a>(&'a self, credentials: &Credentials<'a>) -> Result<Inquiry<'a>, Unasked> {
+        if self.is_stale() {
+            return Err(Unasked::Stale);
+        }
+        let presented = self.presented(credentials);
+        let presented = presented.ok_or(Unasked::Malformed)?;
+        Ok(Inquiry {
+            core: self,
+            memory: Memory::of(&self.fingerprints, &self.hashing, presented.secret),
+            presented,
+            // Where some wait in vain, whoever is refused cannot tell why.
+            is_overloaded: self.hashing.is_full(),
+            looks: 0,
+        })
     }
 
     /// What is known now says, the directory standing still meanwhile.
@@ -177,30 +206,31 @@ impl Core {
         }
     }
 
-    async fn hash(&self, memory: &mut Memory<'_>, wanted: Wanted) -> Result<(), Overload> {
-        let Wanted { hashed, if_wrong } = wanted;
-        // It was read as a secret before, or it would not be wanted.
-        let secret = Secret::foreign(memory.secret).map_err(|_| Overload)?;
-        let question = Question {
-            hashed: Arc::clone(&hashed),
-            secret,
-            fingerprint: *memory.fingerprint(),
-            if_wrong,
-        };
-        if !self.hashing.answer(question).await? {
-            memory.wrong.push(hashed);
-        }
-        Ok(())
-    }
-
     /// See [`super::Authenticator::authorize`].
     pub fn authorize(&self, session: &Session, action: Action, topic: &str) -> Decision<()> {
+        self.judge(session, action, topic, |known| self.stands(known, session))
+    }
+
+    /// See [`super::Authenticator::keep`].
+    pub fn keep(&self, session: &Session, topic: &str) -> Decision<()> {
+        let now = LazyCell::new(|| self.clock.wall());
+        let may_return = |known: Known<'_>| may_return(known, &session.device_id, || *now);
+        self.judge(session, Action::Receive, topic, may_return)
+    }
+
+    fn judge(
+        &self,
+        session: &Session,
+        action: Action,
+        topic: &str,
+        stands: impl FnOnce(Known<'_>) -> Result<(), Reason>,
+    ) -> Decision<()> {
         if self.is_stale() {
             return Decision::Unavailable;
         }
         let directory = self.directory();
         let known = self.known_of(&directory, session);
-        let key = match (self.stands(known, session), known.key) {
+        let key = match (stands(known), known.key) {
             (Ok(()), Some(key)) => key,
             (Ok(()), None) => return Decision::Deny(Reason::UnknownKey),
             (Err(reason), _) => return Decision::Deny(reason),
@@ -288,6 +318,22 @@ impl Core {
         stands(known, session, || *now)
     }
 
+    /// See [`super::Authenticator::session_of`].
+    pub fn session_of(&self, device_id: &str, key: &str) -> Option<Session> {
+        let presented = self.presented(&Credentials::new(device_id, key, ""))?;
+        is_device_id(presented.device_id).then_some(())?;
+        let directory = self.directory();
+        let known = self.known_by(&directory, &presented);
+        Some(Session {
+            namespace: presented.namespace.into(),
+            key: key.into(),
+            device_id: presented.device_id.into(),
+            class: known.device.map(DeviceRecord::class).unwrap_or_default(),
+            revision: None,
+            source: None,
+        })
+    }
+
     fn known_of<'a>(&self, directory: &'a Directory, session: &Session) -> Known<'a> {
         self.known(
             directory,
@@ -328,6 +374,84 @@ impl Core {
         self.watches
             .age(self.clock.coarse())
             .is_none_or(|age| age > self.options.staleness.limit())
+    }
+}
+
+/// A device that has presented itself, until it is told what was decided.
+struct Inquiry<'a> {
+    core: &'a Core,
+    presented: Presented<'a>,
+    memory: Memory<'a>,
+    is_overloaded: bool,
+    looks: usize,
+}
+
+/// Why nothing is looked for.
+enum Unasked {
+    /// What is known is too old.
+    Stale,
+    /// What is presented names no namespace.
+    Malformed,
+}
+
+impl From<Unasked> for Decision {
+    fn from(unasked: Unasked) -> Decision {
+        match unasked {
+            Unasked::Stale => Decision::Unavailable,
+            Unasked::Malformed => Decision::Deny(Reason::Malformed),
+        }
+    }
+}
+
+/// What comes next.
+enum Next {
+    Decided(Decision),
+    /// A secret has to be hashed, and then the question is asked again.
+    Hash(Question),
+}
+
+impl Inquiry<'_> {
+    fn next(&mut self) -> Next {
+        let is_first = self.looks == 0;
+        self.looks += 1;
+        if self.looks > MOST_LOOKS {
+            return Next::Decided(Decision::Unavailable);
+        }
+        let decision = self.core.look(&self.presented, &mut self.memory);
+        Next::Decided(match (&decision, self.memory.wanted.take()) {
+            (Decision::Deny(Reason::BadSecret) | Decision::Unavailable, Some(wanted)) => {
+                match self.core.may_hash(&self.presented, &wanted) {
+                    true => return self.hash(wanted),
+                    false => Decision::Deny(Reason::Throttled),
+                }
+            }
+            (Decision::Deny(_), _) if self.is_overloaded => Decision::Unavailable,
+            (Decision::Allow(_), _) if is_first => {
+                self.core.metrics.remembered.inc();
+                decision
+            }
+            _ => decision,
+        })
+    }
+
+    fn hash(&mut self, Wanted { hashed, if_wrong }: Wanted) -> Next {
+        // It was read as a secret before, or it would not be wanted.
+        let Ok(secret) = Secret::foreign(self.memory.secret) else {
+            return Next::Decided(Decision::Unavailable);
+        };
+        let fingerprint = *self.memory.fingerprint();
+        Next::Hash(Question {
+            hashed,
+            secret,
+            fingerprint,
+            if_wrong,
+        })
+    }
+
+    fn answered(&mut self, hashed: Arc<Hashed>, is_right: bool) {
+        if !is_right {
+            self.memory.wrong.push(hashed);
+        }
     }
 }
 

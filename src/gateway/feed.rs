@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::StreamExt;
+pub use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{DeserializeGuard, WatchEvent};
-use kube::{Api, Client, Config, Resource};
+use kube::{Api, Config, Resource};
 use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};

@@ -2,10 +2,10 @@
 //! yield to all others. What waits is bounded, and nothing is hashed twice at a time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, available_parallelism};
+use std::thread::{self, JoinHandle, available_parallelism};
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -40,14 +40,18 @@ pub(super) struct Overload;
 
 /// The threads, and what waits for them.
 pub(super) struct Hashing {
-    jobs: SyncSender<Job>,
+    /// Until the end.
+    jobs: Option<SyncSender<Job>>,
     shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
     state: Mutex<State>,
     /// Jobs that no thread has taken yet.
     waiting: AtomicUsize,
+    /// Nobody waits for what still does.
+    has_ended: AtomicBool,
     metrics: Metrics,
     /// Nothing is hashed while a test holds it.
     #[cfg(test)]
@@ -70,24 +74,30 @@ struct Job {
 }
 
 impl Hashing {
-    /// Starts the threads. They end when this goes out of scope.
+    /// Starts the threads. They end with this, which waits for them.
     pub fn start(metrics: Metrics) -> Hashing {
         let (jobs, queue) = sync_channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            has_ended: AtomicBool::new(false),
             metrics,
             #[cfg(test)]
             gate: Mutex::default(),
         });
-        for _ in 0..available_parallelism().map_or(1, usize::from) {
+        let start = |_| {
             let (queue, shared) = (Arc::clone(&queue), Arc::clone(&shared));
             let thread = thread::Builder::new().name("keyward-hash".to_owned());
             let started = thread.spawn(move || shared.work(&queue));
-            started.expect("the system starts threads");
+            started.expect("the system starts threads")
+        };
+        let threads = available_parallelism().map_or(1, usize::from);
+        Hashing {
+            jobs: Some(jobs),
+            threads: (0..threads).map(start).collect(),
+            shared,
         }
-        Hashing { jobs, shared }
     }
 
     /// Whether a question would be refused now.
@@ -110,6 +120,17 @@ impl Hashing {
     /// Whether this is known to be wrong.
     pub fn is_wrong(&self, fingerprint: &Fingerprint) -> bool {
         lock(&self.shared.state).wrong.contains(fingerprint)
+    }
+
+    /// The same as [`Hashing::answer`], on this thread.
+    pub fn answer_here(&self, question: Question) -> bool {
+        let known = lock(&self.shared.state).known(&question);
+        known.unwrap_or_else(|| self.shared.hash(question, |_| {}))
+    }
+
+    /// Has the question answered by and by; whoever asks it later knows.
+    pub fn begin(&self, question: Question) -> Result<(), Overload> {
+        self.ask(question).map(drop)
     }
 
     /// Whether the secret is the one that was hashed. An answer of yes is left with the verifier.
@@ -140,7 +161,8 @@ impl Hashing {
         };
         // Before a thread can take it.
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        match self.jobs.try_send(job) {
+        let jobs = self.jobs.as_ref().ok_or(Overload)?;
+        match jobs.try_send(job) {
             Ok(()) => {
                 state.flights.insert(flight, answer.clone());
                 self.shared.metrics.hashes_waiting.inc();
@@ -151,6 +173,15 @@ impl Hashing {
                 Err(Overload)
             }
         }
+    }
+}
+
+impl Drop for Hashing {
+    fn drop(&mut self) {
+        self.shared.has_ended.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        // One that has panicked is gone, too.
+        self.threads.drain(..).for_each(|thread| _ = thread.join());
     }
 }
 
@@ -166,21 +197,28 @@ impl Shared {
         loop {
             let job = lock(queue).recv();
             let Ok(job) = job else { return };
-            self.hash(job);
+            if self.has_ended.load(Ordering::Relaxed) {
+                return;
+            }
+            #[cfg(test)]
+            drop(lock(&self.gate));
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.metrics.hashes_waiting.dec();
+            // Only once the answer is left, or somebody could find neither it nor whoever looks for it.
+            let land = |state: &mut State| _ = state.flights.remove(&job.flight);
+            let is_right = self.hash(job.question, land);
+            job.answer.send(Some(is_right)).ok();
         }
     }
 
-    fn hash(&self, job: Job) {
+    /// Leaves the answer where the next question finds it.
+    fn hash(&self, question: Question, then: impl FnOnce(&mut State)) -> bool {
         let Question {
             hashed,
             secret,
             fingerprint,
             if_wrong,
-        } = job.question;
-        #[cfg(test)]
-        drop(lock(&self.gate));
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.hashes_waiting.dec();
+        } = question;
         let begin = Instant::now();
         let is_right = hashed.verifier.verifies(&secret);
         self.metrics.hashes.inc();
@@ -193,10 +231,8 @@ impl Shared {
             Some(wrong) => state.wrong.insert(wrong),
             None => {}
         }
-        // Only now, or somebody could find neither the answer nor whoever looks for it.
-        state.flights.remove(&job.flight);
-        drop(state);
-        job.answer.send(Some(is_right)).ok();
+        then(&mut state);
+        is_right
     }
 }
 

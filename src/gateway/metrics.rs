@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Authenticator;
+use crate::admin::{Readiness, Ready};
 use crate::policy::{Decision, Reason};
 
 /// The metrics of one gateway; clones count into the same ones.
@@ -45,8 +46,7 @@ impl Metrics {
         // A series that appears with its first increase hides that increase from rate().
         let counter =
             |asked, answer| decisions.get_or_create_owned(&DecisionLabels { asked, answer });
-        let counters = [Asked::Authenticate, Asked::Authorize]
-            .map(|asked| Answer::all().map(|answer| counter(asked, answer)));
+        let counters = Asked::ALL.map(|asked| Answer::all().map(|answer| counter(asked, answer)));
         Metrics {
             decisions,
             counters: counters.into(),
@@ -74,7 +74,7 @@ impl Metrics {
     pub fn register(&self, to: &mut Registry) {
         to.register(
             "decisions",
-            "Decisions, by what was asked (authenticate, authorize) and the answer: allow, \
+            "Decisions, by what was asked (authenticate, authorize, cut) and the answer: allow, \
              unavailable, or why it was refused",
             self.decisions.clone(),
         );
@@ -115,6 +115,23 @@ impl Metrics {
             self.unreadable.clone(),
         );
     }
+}
+
+/// All that a gateway shows.
+pub fn registry(
+    metrics: &Metrics,
+    authenticator: &Authenticator,
+    readiness: &Readiness,
+) -> Registry {
+    let mut registry = Registry::with_prefix("keyward");
+    metrics.register(&mut registry);
+    registry.register_collector(Box::new(Age(authenticator.clone())));
+    registry.register_collector(Box::new(Ready {
+        part: "gateway",
+        readiness: readiness.clone(),
+    }));
+    crate::metrics::register_build(&mut registry);
+    registry
 }
 
 /// Shows how old what is known is, at the time of each scrape, and how old it may be.
@@ -166,6 +183,21 @@ pub enum Asked {
     Authenticate,
     /// May this session do this?
     Authorize,
+    /// May this session go on? Counted if not.
+    Cut,
+}
+
+impl Asked {
+    const ALL: [Self; 3] = [Self::Authenticate, Self::Authorize, Self::Cut];
+
+    /// As one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authenticate => "authenticate",
+            Self::Authorize => "authorize",
+            Self::Cut => "cut",
+        }
+    }
 }
 
 /// What a gateway answers.
@@ -199,17 +231,11 @@ impl Answer {
 }
 
 const ANSWERS: usize = 2 + Reason::ALL.len();
-const ASKED: usize = 2;
+const ASKED: usize = Asked::ALL.len();
 
 impl EncodeLabelValue for Asked {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-        EncodeLabelValue::encode(
-            &match self {
-                Asked::Authenticate => "authenticate",
-                Asked::Authorize => "authorize",
-            },
-            encoder,
-        )
+        EncodeLabelValue::encode(&self.as_str(), encoder)
     }
 }
 
@@ -238,7 +264,7 @@ mod tests {
             .into_iter()
             .chain(decisions);
         for (decision, answer) in decisions.zip(Answer::all()) {
-            for asked in [Asked::Authenticate, Asked::Authorize] {
+            for asked in Asked::ALL {
                 metrics.decided(asked, &decision);
                 let labels = DecisionLabels { asked, answer };
                 assert_eq!(

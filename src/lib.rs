@@ -89,6 +89,7 @@ mod absent;
 pub mod admin;
 pub mod api;
 pub mod backoff;
+pub mod brokers;
 mod cause;
 pub mod check;
 pub mod clock;

@@ -6,6 +6,7 @@
 
 mod address;
 mod answers;
+mod brokers;
 mod device;
 mod forward;
 mod front_ends;
@@ -60,6 +61,12 @@ fn brokers() -> Paths {
         ("/ext-authz/", any(forward::forward_auth)),
         ("/ext-authz/{*path}", any(forward::forward_auth)),
         ("/authorize", post(forward::authorize)),
+        ("/rabbitmq/user", post(brokers::rabbitmq_user)),
+        ("/rabbitmq/vhost", post(brokers::rabbitmq_vhost)),
+        ("/rabbitmq/resource", post(brokers::rabbitmq_resource)),
+        ("/rabbitmq/topic", post(brokers::rabbitmq_topic)),
+        ("/goauth/user", post(brokers::goauth_user)),
+        ("/goauth/acl", post(brokers::goauth_acl)),
         (DOCUMENT, get(|| document(FOR_BROKERS))),
     ]
 }

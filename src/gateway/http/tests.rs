@@ -16,6 +16,7 @@ use crate::key::{Check, Secret};
 use crate::policy::{DeviceRecord, KeyRecord};
 use crate::verifier::{HashProfile, Verifier};
 
+mod brokers;
 mod devices;
 mod document;
 mod services;

@@ -1,0 +1,129 @@
+//! When the sessions of a broker are held against what is known.
+//!
+//! To cut sessions is a reconciliation, not an event. All of them are looked at: at the start, after each change, again
+//! two and ten seconds after it (a session may have begun meanwhile, or the broker's list lag behind), when one of them
+//! ends by the clock, and every minute.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+
+/// Looked at again so long after a change.
+const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
+
+/// Looked at so often if nothing happens.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Of the time no more than one part in so many goes into looking, however often something changes.
+const REST: u32 = 9;
+
+/// Knows when to look next.
+#[derive(Debug, Default)]
+pub struct Looks {
+    changed: Option<Moment>,
+    last: Option<Look>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    begun: Moment,
+    done: Moment,
+    /// When the first of the sessions ends.
+    ends: Option<Moment>,
+}
+
+impl Looks {
+    /// Something has changed.
+    pub fn changed(&mut self, now: Moment) {
+        self.changed = Some(now);
+    }
+
+    /// All sessions were looked at; the first of them ends at `ends`, if nothing changes.
+    pub fn looked(&mut self, begun: Moment, done: Moment, ends: Option<Moment>) {
+        self.last = Some(Look { begun, done, ends });
+    }
+
+    /// When to look next.
+    pub fn due(&self) -> Moment {
+        let Some(Look { begun, done, ends }) = self.last else {
+            return Moment::default();
+        };
+        let rested = done + done.since(begun) * REST;
+        let after_change = self.changed.and_then(|changed| {
+            let mut times = AGAIN.iter().map(|later| changed + *later);
+            match begun <= changed {
+                true => Some(changed),
+                false => times.find(|time| begun < *time),
+            }
+        });
+        let due = [after_change, ends, Some(begun + EVERY)];
+        let due = due.into_iter().flatten().min();
+        due.unwrap_or_default().max(rested)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::default() + Duration::from_millis(millis)
+    }
+
+    /// Each look takes 10 ms.
+    fn look(looks: &mut Looks, begun: Moment) {
+        looks.looked(begun, begun + Duration::from_millis(10), None);
+    }
+
+    #[test]
+    fn the_first_look_is_due_at_once_and_then_one_a_minute() {
+        let mut looks = Looks::default();
+        assert_eq!(looks.due(), at(0));
+        look(&mut looks, at(5));
+        assert_eq!(looks.due(), at(60_005));
+        look(&mut looks, at(61_000));
+        assert_eq!(looks.due(), at(121_000));
+    }
+
+    #[test]
+    fn a_change_is_looked_at_at_once_and_twice_again() {
+        let mut looks = Looks::default();
+        look(&mut looks, at(0));
+        looks.changed(at(1000));
+        for due in [1000, 3000, 11_000, 71_000] {
+            assert_eq!(looks.due(), at(due));
+            look(&mut looks, at(due + 1));
+            if due == 11_000 {
+                assert_eq!(looks.due(), at(71_001));
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_in_the_course_of_a_look_is_looked_at_after_it() {
+        let mut looks = Looks::default();
+        looks.changed(at(105));
+        look(&mut looks, at(100));
+        assert_eq!(looks.due(), at(200), "rested");
+    }
+
+    #[test]
+    fn changes_without_end_take_no_more_than_their_part() {
+        let mut looks = Looks::default();
+        look(&mut looks, at(0));
+        for change in 0..50 {
+            looks.changed(at(11 + change));
+        }
+        assert_eq!(looks.due(), at(100));
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_looked_at() {
+        let mut looks = Looks::default();
+        looks.looked(at(0), at(0), Some(at(7000)));
+        assert_eq!(looks.due(), at(7000));
+        looks.looked(at(7000), at(7000), None);
+        assert_eq!(looks.due(), at(67_000));
+    }
+}

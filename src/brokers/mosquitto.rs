@@ -1,0 +1,353 @@
+//! mosquitto, whose plugin asks in the broker's own process, on the broker's one thread: an answer is a function call,
+//! and nothing here waits.
+//!
+//! The plugin (`plugins/mosquitto`) passes on what the broker says, and does what it is told. What is decided:
+//!
+//! | the broker says | here | it is told |
+//! |---|---|---|
+//! | `BASIC_AUTH` | [`Adapter::connect`] | whether the device has a session |
+//! | `ACL_CHECK` | [`Adapter::act`] | whether the session may; asked for each delivery, too |
+//! | `DISCONNECT` | [`Adapter::gone`] | |
+//! | `TICK` | [`Adapter::tick`], [`Adapter::next_cut`] | whom to cut |
+//!
+//! What the broker does that one would not expect:
+//!
+//! - It asks again for every session after SIGHUP. One whose secret still matches must not be told to try again: that
+//!   would close it.
+//! - Sessions that were restored after a restart come without password and address. So do those of clients that
+//!   vanished before the broker looked for their address, so neither proves anything: who shows no password is refused,
+//!   and what was not admitted here receives, at most, what is kept for it until it comes.
+//! - After `DISCONNECT` it asks whether the will may be sent, and for sessions without a connection whether a message is
+//!   to be kept for them. Nobody says when such a session ends.
+//! - An empty client ID has become one that the broker made up.
+//! - Where 2.0.11 is configured by `per_listener_settings true` it does not tick, and nobody could be cut: so nobody is
+//!   admitted.
+
+mod sessions;
+mod share;
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::sync::broadcast::error::RecvError;
+
+use self::sessions::{Entry, Sessions};
+use self::share::Share;
+use super::looks::Looks;
+use crate::clock::{Clock, Moment};
+use crate::gateway::{Authenticator, Credentials};
+use crate::policy::{Decision, Reason};
+use crate::topics::Action;
+use crate::verifier::{HashProfile, Verifier};
+
+/// A client, by where the broker keeps it. Another may lie there later.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Client(pub usize);
+
+/// What a client shows. Has no `Debug`: the password is plaintext.
+pub struct Shown<'a> {
+    /// The client ID.
+    pub id: &'a str,
+    /// The user name, if there is one.
+    pub username: Option<&'a str>,
+    /// The password, if there is one.
+    pub password: Option<&'a str>,
+    /// From where it comes; none if it does not come by IP.
+    pub source: Option<IpAddr>,
+}
+
+/// Who a client says it is, as the broker remembers it.
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    /// The client ID.
+    pub id: &'a str,
+    /// The user name.
+    pub username: &'a str,
+    /// Whether the broker knows an address of it: not if its session was restored from disk.
+    pub has_address: bool,
+}
+
+/// What the broker is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+    /// Nobody can tell: the client is to come again.
+    NotNow,
+}
+
+/// A session that is to end.
+#[derive(Debug)]
+pub struct Cut {
+    entry: Entry,
+    reason: Reason,
+}
+
+impl Cut {
+    /// The client ID by which the broker is asked to end it.
+    pub fn client_id(&self) -> Option<CString> {
+        CString::new(self.entry.id.as_bytes()).ok()
+    }
+}
+
+/// Translates between the broker and an [`Authenticator`].
+pub struct Adapter {
+    authenticator: Authenticator,
+    clock: Clock,
+    /// What the broker puts before the IDs that it makes up.
+    made_up: String,
+    sessions: Mutex<Sessions>,
+    share: Mutex<Share>,
+    ticked: Mutex<Option<Moment>>,
+    cuts: Mutex<VecDeque<Cut>>,
+    has_cuts: AtomicBool,
+}
+
+/// Without a tick for so long the broker does not cut.
+const TICKS: Duration = Duration::from_secs(2);
+
+impl Adapter {
+    /// For a broker that puts `made_up` before the client IDs that it makes up (`auto_id_prefix`).
+    pub fn new(authenticator: Authenticator, clock: Clock, made_up: &str) -> Adapter {
+        Adapter {
+            authenticator,
+            clock,
+            made_up: made_up.to_owned(),
+            sessions: Mutex::default(),
+            share: Mutex::default(),
+            ticked: Mutex::default(),
+            cuts: Mutex::default(),
+            has_cuts: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether this client has a session, from now on.
+    pub fn connect(&self, client: Client, shown: &Shown<'_>) -> Answer {
+        if !self.ticks() {
+            return Answer::NotNow;
+        }
+        let credentials = Credentials {
+            device_id: shown.id,
+            key: shown.username.unwrap_or_default(),
+            secret: shown.password.unwrap_or_default(),
+            source: shown.source,
+        };
+        let decision = match self.is_made_up(shown.id) {
+            true => self.authenticator.refuse(&credentials, Reason::Malformed),
+            false => self.authenticate(&credentials),
+        };
+        match decision {
+            Decision::Allow(session) => {
+                lock(&self.sessions).admit(client, shown.id, session);
+                Answer::Yes
+            }
+            Decision::Deny(_) => Answer::No,
+            Decision::Unavailable if self.goes_on(client, &credentials) => Answer::Yes,
+            Decision::Unavailable => Answer::NotNow,
+        }
+    }
+
+    /// Where a hash takes long, or too many do, it is not for the broker's thread.
+    fn authenticate(&self, credentials: &Credentials<'_>) -> Decision {
+        let begun = self.clock.monotonic();
+        let mut has_hashed = false;
+        let decision = self
+            .authenticator
+            .authenticate_at_once(credentials, |verifier| {
+                let may_hash = is_cheap(verifier) && lock(&self.share).is_left(begun);
+                has_hashed |= may_hash;
+                may_hash
+            });
+        if has_hashed {
+            let now = self.clock.monotonic();
+            lock(&self.share).take(now.since(begun));
+        }
+        decision
+    }
+
+    /// Whether this is a session that is asked about again, as after SIGHUP, and may go on for what is known.
+    fn goes_on(&self, client: Client, credentials: &Credentials<'_>) -> bool {
+        let session =
+            lock(&self.sessions).connected(client, credentials.device_id, credentials.key);
+        session.is_some_and(|session| {
+            !matches!(self.authenticator.confirm(&session), Decision::Deny(_))
+        })
+    }
+
+    /// Whether a client may do this with a topic, or subscribe to this filter.
+    pub fn act(&self, client: Client, who: Who<'_>, action: Action, topic: &str) -> Answer {
+        let admitted = lock(&self.sessions).of(client, who.id, who.username);
+        let decision = match (admitted, action) {
+            (Some(session), _) => Some(self.authenticator.authorize(&session, action, topic)),
+            (None, Action::Receive) if !who.has_address => self.keep(who, topic),
+            (None, _) => None,
+        };
+        match decision {
+            Some(Decision::Allow(())) => Answer::Yes,
+            Some(Decision::Deny(_) | Decision::Unavailable) | None => Answer::No,
+        }
+    }
+
+    /// For a device whose session was restored from disk.
+    fn keep(&self, who: Who<'_>, topic: &str) -> Option<Decision<()>> {
+        let session = self.authenticator.session_of(who.id, who.username)?;
+        Some(self.authenticator.keep(&session, topic))
+    }
+
+    /// A client is gone. `is_over` says that its session is, too, as far as one can tell.
+    pub fn gone(&self, client: Client, is_over: bool) {
+        lock(&self.sessions).gone(client, is_over);
+    }
+
+    /// Time goes on. To be told several times a second, or nobody is admitted.
+    pub fn tick(&self) {
+        *lock(&self.ticked) = Some(self.clock.coarse());
+        lock(&self.sessions).forget();
+    }
+
+    fn ticks(&self) -> bool {
+        let ticked = *lock(&self.ticked);
+        ticked.is_some_and(|ticked| self.clock.coarse().since(ticked) < TICKS)
+    }
+
+    /// The next session that is to end, if any.
+    pub fn next_cut(&self) -> Option<Cut> {
+        if !self.has_cuts.load(Ordering::Relaxed) {
+            return None;
+        }
+        loop {
+            let cut = {
+                let mut cuts = lock(&self.cuts);
+                let cut = cuts.pop_front();
+                self.has_cuts.store(!cuts.is_empty(), Ordering::Relaxed);
+                cut?
+            };
+            // It may have ended by itself, or what is known have changed again.
+            let is_there = lock(&self.sessions).has(&cut.entry);
+            let is_denied = || {
+                matches!(
+                    self.authenticator.confirm(&cut.entry.session),
+                    Decision::Deny(_)
+                )
+            };
+            if is_there && is_denied() {
+                return Some(cut);
+            }
+        }
+    }
+
+    /// The broker has ended the session, or knows none (`is_known`).
+    pub fn was_cut(&self, cut: &Cut, is_known: bool) {
+        if is_known {
+            self.authenticator.cut(&cut.entry.session, cut.reason);
+        } else {
+            lock(&self.sessions).gone(cut.entry.client, true);
+        }
+    }
+
+    /// Holds the sessions against what is known, whenever it is time to. Never ends.
+    pub async fn keep_cutting(&self) {
+        let mut changes = self.authenticator.changes();
+        self.authenticator.until_ready().await;
+        let mut looks = Looks::default();
+        loop {
+            let wait = looks.due().since(self.clock.monotonic());
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {
+                    let begun = self.clock.monotonic();
+                    let ends = self.look();
+                    looks.looked(begun, self.clock.monotonic(), ends);
+                }
+                change = changes.recv() => match change {
+                    Ok(_) | Err(RecvError::Lagged(_)) => looks.changed(self.clock.monotonic()),
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        }
+    }
+
+    /// Finds sessions that are to end. When does the first of the others end?
+    fn look(&self) -> Option<Moment> {
+        let entries = lock(&self.sessions).all_connected();
+        let now = self.clock.now();
+        let mut ends = None;
+        for entry in entries {
+            if let Decision::Deny(reason) = self.authenticator.confirm(&entry.session) {
+                lock(&self.cuts).push_back(Cut { entry, reason });
+                self.has_cuts.store(true, Ordering::Relaxed);
+            } else if let Some(granted) = self.authenticator.granted(&entry.session) {
+                ends = [ends, granted.ends].into_iter().flatten().min();
+            }
+        }
+        ends.map(|ends| {
+            now.monotonic + Duration::try_from(ends.duration_since(now.wall)).unwrap_or_default()
+        })
+    }
+
+    /// Whether the broker made up this client ID, for a client that has none.
+    fn is_made_up(&self, id: &str) -> bool {
+        let rest = id.strip_prefix(&self.made_up);
+        rest.is_some_and(is_uuid)
+    }
+
+    /// How many clients have a session and a connection.
+    pub fn connected(&self) -> usize {
+        lock(&self.sessions).connected_count()
+    }
+}
+
+/// Shows how many clients have a session and a connection, at the time of each scrape.
+pub struct Connected(pub Arc<Adapter>);
+
+impl fmt::Debug for Connected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connected")
+    }
+}
+
+impl Collector for Connected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let connected = i64::try_from(self.0.connected()).unwrap_or(i64::MAX);
+        let connected = ConstGauge::new(connected);
+        let to = encoder.encode_descriptor(
+            "broker_sessions",
+            "Sessions of devices that are connected to the broker",
+            None,
+            connected.metric_type(),
+        )?;
+        connected.encode(to)
+    }
+}
+
+/// Eight, four, four, four and twelve hexadecimal digits.
+fn is_uuid(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let is_part = |length: usize| {
+        let part = parts.next();
+        part.is_some_and(|part| {
+            part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    };
+    [8, 4, 4, 4, 12].into_iter().all(is_part) && parts.next().is_none()
+}
+
+fn is_cheap(verifier: &Verifier) -> bool {
+    verifier.cost() <= HashProfile::default().work()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -133,9 +133,6 @@ impl Adapter {
 
     /// Whether this client has a session, from now on.
     pub fn connect(&self, client: Client, shown: &Shown<'_>) -> Answer {
-        if !self.ticks() {
-            return Answer::NotNow;
-        }
         let credentials = Credentials {
             device_id: shown.id,
             key: shown.username.unwrap_or_default(),
@@ -144,7 +141,8 @@ impl Adapter {
         };
         let decision = match self.is_made_up(shown.id) {
             true => self.authenticator.refuse(&credentials, Reason::Malformed),
-            false => self.authenticate(&credentials),
+            false if self.ticks() => self.authenticate(&credentials),
+            false => Decision::Unavailable,
         };
         match decision {
             Decision::Allow(session) => {

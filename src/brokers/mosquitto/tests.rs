@@ -213,7 +213,11 @@ fn nobody_is_admitted_where_nobody_could_be_cut() {
     scene.hand.advance(Duration::from_secs(2));
     assert_eq!(scene.connect(TWO, "pump-2", SECRET), Answer::NotNow);
     let again = scene.connect(ONE, "pump-1", SECRET);
-    assert_eq!(again, Answer::Yes, "one that has a session is not sent away");
+    assert_eq!(
+        again,
+        Answer::Yes,
+        "one that has a session is not sent away"
+    );
     scene.adapter.tick();
     assert_eq!(scene.connect(TWO, "pump-2", SECRET), Answer::Yes);
 }

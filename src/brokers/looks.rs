@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use crate::clock::Moment;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::clock::{Clock, Moment};
+use crate::gateway::Authenticator;
 
 /// Looked at again so long after a change.
 const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
@@ -16,6 +19,44 @@ const EVERY: Duration = Duration::from_secs(60);
 
 /// Of the time no more than one part in so many goes into looking, however often something changes.
 const REST: u32 = 9;
+
+/// After a look that failed, the next comes so soon.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What came of a look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Seen {
+    /// All sessions were seen, and those that are to end have ended, or will. The first of the others ends by the
+    /// clock at this time, if any does.
+    All(Option<Moment>),
+    /// The broker was away, or has not confirmed a cut.
+    NotAll,
+}
+
+/// Has `look` look whenever it is time to. Ends when nobody changes anything any more: never, while a gateway runs.
+pub async fn keep_looking(
+    authenticator: &Authenticator,
+    clock: &Clock,
+    mut look: impl AsyncFnMut() -> Seen,
+) {
+    let mut changes = authenticator.changes();
+    authenticator.until_ready().await;
+    let mut looks = Looks::default();
+    loop {
+        let wait = looks.due().since(clock.monotonic());
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {
+                let begun = clock.monotonic();
+                let seen = look().await;
+                looks.looked(begun, clock.monotonic(), seen);
+            }
+            change = changes.recv() => match change {
+                Ok(_) | Err(RecvError::Lagged(_)) => looks.changed(clock.monotonic()),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+}
 
 /// Knows when to look next.
 #[derive(Debug, Default)]
@@ -28,8 +69,7 @@ pub struct Looks {
 struct Look {
     begun: Moment,
     done: Moment,
-    /// When the first of the sessions ends.
-    ends: Option<Moment>,
+    seen: Seen,
 }
 
 impl Looks {
@@ -38,14 +78,14 @@ impl Looks {
         self.changed = Some(now);
     }
 
-    /// All sessions were looked at; the first of them ends at `ends`, if nothing changes.
-    pub fn looked(&mut self, begun: Moment, done: Moment, ends: Option<Moment>) {
-        self.last = Some(Look { begun, done, ends });
+    /// There was a look.
+    pub fn looked(&mut self, begun: Moment, done: Moment, seen: Seen) {
+        self.last = Some(Look { begun, done, seen });
     }
 
     /// When to look next.
     pub fn due(&self) -> Moment {
-        let Some(Look { begun, done, ends }) = self.last else {
+        let Some(Look { begun, done, seen }) = self.last else {
             return Moment::default();
         };
         let rested = done + done.since(begun) * REST;
@@ -56,7 +96,11 @@ impl Looks {
                 false => times.find(|time| begun < *time),
             }
         });
-        let due = [after_change, ends, Some(begun + EVERY)];
+        let of_itself = match seen {
+            Seen::All(ends) => ends,
+            Seen::NotAll => Some(done + RETRY),
+        };
+        let due = [after_change, of_itself, Some(begun + EVERY)];
         let due = due.into_iter().flatten().min();
         due.unwrap_or_default().max(rested)
     }
@@ -72,7 +116,8 @@ mod tests {
 
     /// Each look takes 10 ms.
     fn look(looks: &mut Looks, begun: Moment) {
-        looks.looked(begun, begun + Duration::from_millis(10), None);
+        let done = begun + Duration::from_millis(10);
+        looks.looked(begun, done, Seen::All(None));
     }
 
     #[test]
@@ -121,9 +166,18 @@ mod tests {
     #[test]
     fn the_end_of_a_session_is_looked_at() {
         let mut looks = Looks::default();
-        looks.looked(at(0), at(0), Some(at(7000)));
+        looks.looked(at(0), at(0), Seen::All(Some(at(7000))));
         assert_eq!(looks.due(), at(7000));
-        looks.looked(at(7000), at(7000), None);
+        looks.looked(at(7000), at(7000), Seen::All(None));
         assert_eq!(looks.due(), at(67_000));
+    }
+
+    #[test]
+    fn a_look_that_failed_is_soon_followed_by_another() {
+        let mut looks = Looks::default();
+        looks.looked(at(0), at(10), Seen::NotAll);
+        assert_eq!(looks.due(), at(1010));
+        looks.looked(at(1010), at(1020), Seen::All(None));
+        assert_eq!(looks.due(), at(61_010));
     }
 }

@@ -37,11 +37,10 @@ use std::time::Duration;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
-use tokio::sync::broadcast::error::RecvError;
 
 use self::sessions::{Entry, Sessions};
 use self::share::Share;
-use super::looks::Looks;
+use super::looks::{Seen, keep_looking};
 use crate::clock::{Clock, Moment};
 use crate::gateway::{Authenticator, Credentials};
 use crate::policy::{Decision, Reason};
@@ -255,23 +254,10 @@ impl Adapter {
 
     /// Holds the sessions against what is known, whenever it is time to. Never ends.
     pub async fn keep_cutting(&self) {
-        let mut changes = self.authenticator.changes();
-        self.authenticator.until_ready().await;
-        let mut looks = Looks::default();
-        loop {
-            let wait = looks.due().since(self.clock.monotonic());
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {
-                    let begun = self.clock.monotonic();
-                    let ends = self.look();
-                    looks.looked(begun, self.clock.monotonic(), ends);
-                }
-                change = changes.recv() => match change {
-                    Ok(_) | Err(RecvError::Lagged(_)) => looks.changed(self.clock.monotonic()),
-                    Err(RecvError::Closed) => return,
-                }
-            }
-        }
+        keep_looking(&self.authenticator, &self.clock, async || {
+            Seen::All(self.look())
+        })
+        .await;
     }
 
     /// Finds sessions that are to end. When does the first of the others end?

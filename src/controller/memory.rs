@@ -57,6 +57,8 @@ pub struct Memory {
     pub(super) object: Option<(Uid, Moment)>,
     attempts: Vec<(AttemptId, Moment)>,
     pub(super) mark: Option<(Mark, Moment)>,
+    /// When this process last put another time of the next rotation in the place of one.
+    pub(super) moved: Option<Moment>,
 }
 
 impl Memory {
@@ -115,6 +117,7 @@ impl Memory {
             .chain(mark)
             .chain(object)
             .chain(&mut self.behind_since)
+            .chain(&mut self.moved)
         {
             *moment = long_ago;
         }
@@ -123,7 +126,8 @@ impl Memory {
     /// Nothing that a later run needs, once the cache shows `version`.
     pub fn is_idle(&self, version: Version) -> bool {
         let caught_up = self.own.is_none_or(|own| own <= version);
-        caught_up && self.held.is_none() && self.attempts.is_empty() && self.mark.is_none()
+        let waits_for_none = self.attempts.is_empty() && self.mark.is_none();
+        caught_up && self.held.is_none() && waits_for_none && self.moved.is_none()
     }
 
     pub(super) fn age_of(&self, attempt: AttemptId, at: Moment) -> Duration {

@@ -169,6 +169,14 @@ impl Observed {
         }
     }
 
+    /// How long until this process may move the time of the next rotation again, which nobody asked for. Another whose
+    /// clock is hours off would move it back, and the two would do so without end.
+    pub(super) fn until_movable(&self, now: Moment, timing: &Timing) -> Duration {
+        let since_moved = self.memory.moved.map(|moved| now.since(moved));
+        let left = since_moved.map(|since| timing.grace.saturating_sub(since));
+        left.filter(|_| !self.view.news).unwrap_or_default()
+    }
+
     /// How long until the sweep that the mark asks for may run.
     pub(super) fn until_sweep(&self, now: Moment, timing: &Timing) -> Option<Duration> {
         let (_, seen) = self.memory.mark?;
@@ -243,6 +251,11 @@ impl Observed {
                 secret: Some(SecretSeen::Absent(now)),
                 ..self
             }),
+            (Step::Schedule { skips: false, .. }, Answer::Written(view)) => {
+                let is_moved = self.ledger().next_rotation.is_some();
+                self.memory.moved = is_moved.then_some(now);
+                Continue(self.unread().written(view, now))
+            }
             (step, Answer::Written(view))
                 if step.records() || matches!(step, Step::Confirm { .. }) =>
             {

@@ -330,7 +330,9 @@ fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
         return Errand::Inspect;
     }
     let next = view.next_rotation(now.wall);
-    if !view.is_asked() && next != view.ledger.next_rotation {
+    let is_moved = !view.is_asked() && next != view.ledger.next_rotation;
+    let until_movable = is_moved.then(|| observed.until_movable(now.monotonic, timing));
+    if until_movable == Some(Duration::ZERO) {
         return Errand::Schedule(next);
     }
     match until_sweep {
@@ -339,6 +341,10 @@ fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
             return Errand::none(Situation::AwaitingSweep, Some(left));
         }
         _ => {}
+    }
+    // By a time that is wrong, nothing is due.
+    if let Some(left) = until_movable.filter(|_| view.is_due(now.wall)) {
+        return Errand::none(Situation::Settled, Some(left));
     }
     if view.is_due(now.wall) {
         return match view.existing {
@@ -361,6 +367,7 @@ fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
         _ if view.news && view.has_delivered() && !observed.has_looked() => Errand::Look,
         _ if observed.misses_delivered() => Errand::Consume,
         _ => {
+            let next = view.ledger.next_rotation;
             let until_rotation = next.filter(|next| *next > now.wall);
             let until_rotation = until_rotation.map(|next| until(next, now));
             let waits = [
@@ -368,6 +375,7 @@ fn errand(observed: &Observed, now: Now, timing: &Timing) -> Errand {
                 until_sweep,
                 until_rotation,
                 until_withdrawal,
+                until_movable,
             ];
             Errand::none(Situation::Settled, waits.into_iter().flatten().min())
         }

@@ -150,6 +150,31 @@ fn a_schedule_is_set_when_it_is_added_changed_or_removed() {
         .stands_at(&schedule(None));
 }
 
+/// Two controllers whose clocks are hours apart would write the status in turn, as fast as they can.
+#[test]
+fn a_time_that_another_moves_back_is_left_alone_for_a_while() {
+    let other = |version: u64, next: SignedDuration| {
+        let mut view = scheduled().at(version);
+        view.ledger.next_rotation = Some(after(next));
+        view
+    };
+    let walk = Walk::from(other(1, EVERY * 2))
+        .sees(schedule(Some(EVERY)), Answer::Written(scheduled().at(2)));
+    let memory = walk.rests();
+    assert!(!memory.is_idle(Version(2)));
+
+    for wrong in [EVERY * 2, -EVERY] {
+        let walk = Walk::resumed(other(3, wrong), memory.clone());
+        assert_eq!(walk.step(), wakes(Situation::Settled, GRACE), "{wrong}");
+        walk.after(GRACE).stands_at(&schedule(Some(EVERY)));
+    }
+    let asked = View {
+        news: true,
+        ..other(3, EVERY * 2)
+    };
+    Walk::resumed(asked, memory).stands_at(&schedule(Some(EVERY)));
+}
+
 #[test]
 fn a_revision_that_is_asked_for_goes_first_and_serves_both() {
     let mut asked = view(2).accepting(1, 1);

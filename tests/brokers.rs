@@ -11,12 +11,11 @@ mod mqtt;
 mod scene;
 mod support;
 
-use broker::{Settings, refusal};
 use mqtt::{Connect, Message, Version};
 use scene::{Scene, arrives};
 use serde_json::json;
 use support::keys::some_secret;
-use support::process::{Access, holds_no_secret};
+use support::process::holds_no_secret;
 
 /// Every test with either version.
 macro_rules! with_each_version {
@@ -42,7 +41,6 @@ with_each_version! {
     a_second_key_takes_a_session_over,
     a_will_is_sent_for_who_may_and_for_nobody_else,
     who_was_away_gets_what_it_may_see_when_it_comes,
-    a_reload_and_a_restart_lose_nobody_and_let_nobody_in,
 }
 
 async fn who_may_connect_does_and_all_others_are_refused_alike(version: Version) {
@@ -476,100 +474,4 @@ async fn who_was_away_gets_what_it_may_see_when_it_comes(version: Version) {
         back.message().await,
         Message::new("devices/pump-2/state", "live")
     );
-}
-
-async fn a_reload_and_a_restart_lose_nobody_and_let_nobody_in(version: Version) {
-    let mut scene = Scene::of(version).await;
-    let pumps = scene
-        .key("pumps", json!({ "deviceIds": ["pump-1", "pump-2"] }))
-        .await;
-    let to_stay = scene.connect("pump-1", &pumps).staying();
-    let mut one = scene.admitted(&to_stay).await;
-    assert_eq!(one.subscribe("devices/pump-2/state", 1).await, Some(true));
-    let mut two = scene.session("pump-2", &pumps).await;
-    scene.broker.reload();
-    support::wait::found("the broker has reloaded", async || {
-        scene
-            .broker
-            .output()
-            .contains("Reloading config")
-            .then_some(())
-    })
-    .await;
-    assert!(
-        two.publish("devices/pump-2/state", "reloaded", false)
-            .await
-            .is_some()
-    );
-    assert_eq!(
-        one.message().await,
-        Message::new("devices/pump-2/state", "reloaded")
-    );
-
-    // The broker has read that the message has arrived.
-    one.publish("devices/pump-1/state", "read", false).await;
-
-    scene.broker.restart().await;
-    let mut two = scene.session("pump-2", &pumps).await;
-    two.publish("devices/pump-2/state", "restarted", false)
-        .await;
-    // Sessions that were restored have shown no secret here.
-    scene.broker.reload();
-    let mut three = scene.session("pump-2", &pumps).await;
-    three.publish("devices/pump-2/state", "again", false).await;
-    let mut back = scene.admitted(&to_stay).await;
-    assert!(back.was_there);
-    assert_eq!(
-        back.message().await,
-        Message::new("devices/pump-2/state", "restarted")
-    );
-    assert_eq!(
-        back.message().await,
-        Message::new("devices/pump-2/state", "again")
-    );
-    assert_eq!(scene.broker.end().await, Some(0));
-    holds_no_secret(&scene.broker.output(), &[pumps.secret]);
-}
-
-#[tokio::test]
-async fn what_is_wrong_with_the_configuration_is_said_in_one_sentence() {
-    let access = Access::admin().as_gateway().await;
-    let rows = [
-        (
-            "plugin_opt_namespaces x",
-            "there is no plugin_opt_namespaces: there are namespace, ",
-        ),
-        (
-            "plugin_opt_topic_root a/+",
-            "plugin_opt_topic_root cannot be \"a/+\": ",
-        ),
-        (
-            "plugin_opt_staleness lax",
-            "plugin_opt_staleness cannot be \"lax\": it is best-effort or strict",
-        ),
-        (
-            "plugin_opt_all_namespaces true",
-            "set one of plugin_opt_namespace and plugin_opt_all_namespaces, not both",
-        ),
-        ("plugin_opt_log_level loud", "\"loud\" is no level"),
-        (
-            "plugin_opt_audit maybe",
-            "plugin_opt_audit cannot be \"maybe\": ",
-        ),
-    ];
-    for (line, said) in rows {
-        let settings = Settings {
-            namespace: "plant".to_owned(),
-            more: line.to_owned(),
-        };
-        let output = refusal(&settings, &access);
-        let of_keyward: Vec<&str> = output
-            .lines()
-            .filter(|line| line.contains("keyward:"))
-            .collect();
-        assert!(
-            matches!(of_keyward[..], [one] if one.contains(said)),
-            "{line}: {output}"
-        );
-    }
 }

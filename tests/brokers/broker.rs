@@ -1,4 +1,5 @@
 //! Brokers as processes of their own, started with what `deploy/brokers` has for them.
+#![allow(dead_code)]
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -21,12 +22,16 @@ pub struct Broker {
 }
 
 /// What a test has otherwise than what is shipped.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The namespace that is served.
     pub namespace: String,
+    /// What is in the place of what.
+    pub changes: Vec<(&'static str, String)>,
     /// More lines.
     pub more: String,
+    /// The program that runs mosquitto, and its arguments; none runs it as it is.
+    pub under: Vec<String>,
 }
 
 impl Broker {
@@ -126,12 +131,18 @@ fn spawn(folder: &Folder, at: SocketAddr, settings: &Settings, access: &Access) 
         .append(true)
         .open(folder.path().join("output"));
     let output = output.expect("a file");
-    let mut command = Command::new("mosquitto");
-    let settings = std::env::vars_os().map(|(name, _)| name);
-    for name in settings.filter(|name| name.to_string_lossy().starts_with("KEYWARD_")) {
+    let mut line = settings
+        .under
+        .iter()
+        .map(String::as_str)
+        .chain(["mosquitto"]);
+    let mut command = Command::new(line.next().expect("a program"));
+    let variables = std::env::vars_os().map(|(name, _)| name);
+    for name in variables.filter(|name| name.to_string_lossy().starts_with("KEYWARD_")) {
         command.env_remove(name);
     }
     let command = command
+        .args(line)
         .arg("-c")
         .arg(file)
         .current_dir(folder.path())
@@ -142,7 +153,7 @@ fn spawn(folder: &Folder, at: SocketAddr, settings: &Settings, access: &Access) 
         .stderr(output);
     command
         .spawn()
-        .expect("mosquitto is on the PATH: `make test` installs it")
+        .expect("mosquitto and valgrind are on the PATH: `make test` installs them")
 }
 
 /// What is shipped, with this in the place of what it says is to be changed.
@@ -170,6 +181,9 @@ fn configuration(folder: &Path, at: SocketAddr, settings: &Settings) -> String {
         "plugin_opt_namespace plant",
         format!("plugin_opt_namespace {}", settings.namespace),
     );
+    for (old, new) in &settings.changes {
+        put(old, new.clone());
+    }
     // It has to read what a test has written.
     format!(
         "{text}\nuser root\nlog_dest stderr\nlog_type all\nset_tcp_nodelay true\n{}\n",

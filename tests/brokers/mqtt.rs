@@ -1,4 +1,5 @@
 //! MQTT clients that see each answer: rumqttc's packets, 3.1.1 and 5, on a socket of one's own.
+#![allow(dead_code)]
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

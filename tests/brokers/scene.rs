@@ -1,4 +1,5 @@
 //! A plant with keys and devices, and a broker that decides by them.
+#![allow(dead_code)]
 
 use std::time::Duration;
 
@@ -24,16 +25,16 @@ pub struct Scene {
 
 impl Scene {
     pub async fn of(version: Version) -> Scene {
-        Scene::with(version, "").await
+        Scene::with(version, Settings::default()).await
     }
 
-    /// Of a broker whose configuration has more lines.
-    pub async fn with(version: Version, more: &str) -> Scene {
+    /// Of a broker that is configured otherwise than what is shipped; it serves this scene's namespace.
+    pub async fn with(version: Version, settings: Settings) -> Scene {
         let plant = Plant::new("brokers").await;
         let namespace = &plant.place.namespace;
         let settings = Settings {
             namespace: namespace.name.clone(),
-            more: more.to_owned(),
+            ..settings
         };
         Scene {
             broker: Broker::start(settings).await,

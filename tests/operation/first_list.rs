@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
-use super::certificates::pem;
+use super::support::certificates::pem;
 use super::support::cluster;
 use super::support::fault::Fault;
 use super::support::gateway::{Gateway, Plant, send};

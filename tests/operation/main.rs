@@ -6,7 +6,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod certificates;
 mod example;
 mod first_list;
 mod restored;

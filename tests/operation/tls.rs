@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::certificates::{Authority, Pair};
+use super::support::certificates::{Authority, Pair};
 use super::support::gateway::Gateway;
 use super::support::process::{Access, Folder, Launcher};
 use super::support::wait::found;

@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod canary;
+pub mod certificates;
 pub mod check;
 pub mod cluster;
 pub mod controller;

@@ -7,6 +7,8 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::process::Folder;
+
 /// Gives out certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -41,6 +43,14 @@ impl Authority {
     /// For a client.
     pub fn client(&self) -> Pair {
         self.give(ExtendedKeyUsagePurpose::ClientAuth, |_| {})
+    }
+
+    /// For a client of this name.
+    pub fn client_named(&self, name: &str) -> Pair {
+        let name = |params: &mut CertificateParams| {
+            params.distinguished_name.push(DnType::CommonName, name);
+        };
+        self.give(ExtendedKeyUsagePurpose::ClientAuth, name)
     }
 
     /// For a client who came until last century.
@@ -79,6 +89,12 @@ impl Pair {
 
     pub fn key_pem(&self) -> String {
         pem("PRIVATE KEY", &self.key.serialize_der())
+    }
+
+    /// Puts both into the folder, as `name.pem` and `name.key`.
+    pub fn write(&self, folder: &Folder, name: &str) {
+        folder.write(&format!("{name}.pem"), &self.cert_pem());
+        folder.write(&format!("{name}.key"), &self.key_pem());
     }
 
     pub fn key(&self) -> PrivateKeyDer<'static> {

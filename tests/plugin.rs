@@ -12,15 +12,19 @@ mod scene;
 mod support;
 
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use broker::{Settings, refusal};
 use mqtt::{Message, Refused, Version};
 use scene::Scene;
 use serde_json::json;
 use support::certificates::Authority;
+use support::fault::{Fault, WatchFault};
 use support::keys::some_secret;
 use support::plant::Issued;
 use support::process::{Access, holds_no_secret};
+use support::proxy::{Asked, Rules};
 use support::wait::found;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,6 +169,70 @@ async fn where_the_broker_does_not_tick_nobody_is_admitted() {
     for _ in 0..3 {
         let refused = connect.to(scene.broker.at).await.err();
         assert_eq!(refused, Some(Refused::Closed));
+    }
+}
+
+/// Without an API server nobody is let in at first. Later those go on who are known; what was missed is caught up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_may_be_away() {
+    let door = Door::default();
+    let scene = Scene::behind(Version::V311, door.clone()).await;
+    let one = scene.key("one", json!({ "deviceIds": ["pump-1"] })).await;
+    let two = scene.key("two", json!({ "deviceIds": ["pump-2"] })).await;
+    for _ in 0..3 {
+        let refused = scene.connect("pump-1", &one).to(scene.broker.at).await;
+        assert_eq!(refused.err(), Some(Refused::Closed));
+    }
+    door.open();
+    let mut pump_1 = scene.session("pump-1", &one).await;
+    let mut pump_2 = scene.session("pump-2", &two).await;
+
+    door.close();
+    let three = scene.key("three", json!({ "deviceIds": ["pump-3"] })).await;
+    scene
+        .plant
+        .change("two", json!({ "state": "Inactive" }))
+        .await;
+    scene
+        .is_refused(&scene.connect("pump-3", &three), "an unknown key")
+        .await;
+    let known = scene.connect("pump-1", &one).to(scene.broker.at).await;
+    assert!(known.is_ok(), "a known key works");
+    assert!(pump_1.is_closed().await, "it has come anew");
+    let own = pump_2.publish("devices/pump-2/state", "on", false).await;
+    assert_eq!(own, Some(0), "a session goes on");
+
+    door.open();
+    assert!(pump_2.is_closed().await);
+    scene.session("pump-3", &three).await;
+    scene.refused(&scene.connect("pump-2", &two)).await;
+}
+
+/// Through which the broker asks the API server: shut at first.
+#[derive(Clone, Default)]
+struct Door(Arc<AtomicBool>);
+
+impl Door {
+    fn open(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn close(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Rules for Door {
+    fn request(&self, _: &Asked) -> Option<Fault> {
+        (!self.is_open()).then_some(Fault::Reset)
+    }
+
+    fn event(&self) -> Option<WatchFault> {
+        (!self.is_open()).then_some(WatchFault::Close)
     }
 }
 

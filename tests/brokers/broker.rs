@@ -73,6 +73,11 @@ impl Broker {
         status.code()
     }
 
+    /// Its process.
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
     /// Has it read its configuration again.
     pub fn reload(&self) {
         self.signal(rustix::process::Signal::HUP);

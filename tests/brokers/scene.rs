@@ -11,9 +11,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::broker::{Broker, Settings};
 use crate::mqtt::{Connect, Message, Refused, Session, Version};
-use crate::support::cluster::{apply, from_json};
+use crate::support::cluster::{self, apply, from_json};
 use crate::support::gateway::{PATIENCE, Plant};
 use crate::support::plant::Issued;
+use crate::support::process::Access;
+use crate::support::proxy::{Proxy, Rules};
 use crate::support::wait::found;
 
 pub struct Scene {
@@ -21,6 +23,7 @@ pub struct Scene {
     pub broker: Broker,
     pub version: Version,
     pub devices: Api<Device>,
+    _proxy: Option<Proxy>,
 }
 
 impl Scene {
@@ -30,6 +33,24 @@ impl Scene {
 
     /// Of a broker that is configured otherwise than what is shipped; it serves this scene's namespace.
     pub async fn with(version: Version, settings: Settings) -> Scene {
+        let access = Access::admin().as_gateway().await;
+        Scene::set(version, settings, access, None).await
+    }
+
+    /// Of a broker between which and the API server these rules hold.
+    pub async fn behind(version: Version, rules: impl Rules) -> Scene {
+        let client = cluster::service_account(cluster::SYSTEM, cluster::GATEWAY).await;
+        let proxy = Proxy::start(client, rules).await;
+        let access = proxy.access();
+        Scene::set(version, Settings::default(), access, Some(proxy)).await
+    }
+
+    async fn set(
+        version: Version,
+        settings: Settings,
+        access: Access,
+        proxy: Option<Proxy>,
+    ) -> Scene {
         let plant = Plant::new("brokers").await;
         let namespace = &plant.place.namespace;
         let settings = Settings {
@@ -37,10 +58,11 @@ impl Scene {
             ..settings
         };
         Scene {
-            broker: Broker::start(settings).await,
+            broker: Broker::with(settings, access).await,
             devices: namespace.api(&namespace.admin),
             plant,
             version,
+            _proxy: proxy,
         }
     }
 

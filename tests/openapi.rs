@@ -32,7 +32,9 @@ async fn a_gateway_answers_as_its_documents_say() {
         launcher.start_gateway(&[&namespace, &callers, "--ephemeral-signing-key", "--audit"]);
     gateway.is_ready().await;
 
-    let commands = run(Command::new("deploy/local/schemathesis"), &pump.secret);
+    let mut pinned = Command::new("deploy/local/pinned");
+    pinned.arg("schemathesis");
+    let commands = run(pinned, &pump.secret);
     let mut conforms = Command::new(format!("{}/python", commands.trim_end()));
     conforms
         .arg("tests/openapi/conforms.py")

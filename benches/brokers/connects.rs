@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, comes};
 use super::measure::{
     Compared, ROUNDS, Row, median, processor_time, quantile, scaled, scaled_time,
 };
@@ -27,7 +27,8 @@ pub async fn run(fleet: &Fleet) -> Vec<Row> {
     let (own, plain) = (with_plugin(fleet).await, Plain::start(fleet).await);
     let devices = fleet.devices(scaled(1000));
     println!("  us of processor time a CONNECT: with the plugin, with files");
-    as_they_go(own.at, own.child(), &devices).await;
+    let known = stream::iter(&devices).map(|device| comes(device, own.at));
+    known.buffer_unordered(AT_ONCE).count().await;
     let mut compared = Compared::default();
     let mut rates = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -83,12 +84,6 @@ async fn for_who_is_there(fleet: &Fleet) {
         waits("with the plugin", fleet, own.at, &devices).await;
         let plain = Plain::start(fleet).await;
         waits("with files", fleet, plain.at, &devices).await;
-    }
-}
-
-async fn comes(device: &Connect, at: SocketAddr) {
-    while device.to(at).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

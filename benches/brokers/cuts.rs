@@ -1,14 +1,12 @@
 //! From the API server's answer to the patch that makes a key inactive to the end of its session.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use futures::stream::{self, StreamExt};
 use serde_json::json;
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, comes};
 use super::measure::{Row, quantile, scaled};
-use super::mqtt::{Connect, Session};
 use super::rivals::with_plugin;
 
 /// Sessions, each of a key of its own.
@@ -43,12 +41,4 @@ pub async fn run(fleet: &Fleet) -> Vec<Row> {
         most: 1.0,
         holds: true,
     }]
-}
-
-async fn comes(device: &Connect, at: SocketAddr) -> Session {
-    loop {
-        if let Ok(session) = device.to(at).await {
-            return session;
-        }
-    }
 }

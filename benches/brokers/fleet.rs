@@ -1,12 +1,14 @@
 //! Devices, ten to a key, and one that may see and command all.
 
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::measure::scaled;
-use super::mqtt::{Connect, Version};
+use super::mqtt::{Connect, Session, Version};
 use super::support::plant::{Issued, Plant};
 
 /// How many keys there are.
@@ -63,6 +65,16 @@ impl Fleet {
     /// The one that may see and command all.
     pub fn chief(&self) -> Connect {
         Connect::new(Version::V311, "chief", &self.all)
+    }
+}
+
+/// Comes until it is let in.
+pub async fn comes(device: &Connect, at: SocketAddr) -> Session {
+    loop {
+        if let Ok(session) = device.to(at).await {
+            return session;
+        }
+        sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures::stream::{self, StreamExt};
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, comes};
 use super::measure::{Compared, ROUNDS, Row, median, processor_time, scaled};
 use super::mqtt::{Connect, Session};
 use super::rivals::{Plain, with_plugin};
@@ -81,11 +81,7 @@ impl Arm<'_> {
 
 /// A device that receives its commands, and their topic.
 async fn subscribed(device: Connect, at: SocketAddr) -> (String, Session) {
-    let mut session = loop {
-        if let Ok(session) = device.to(at).await {
-            break session;
-        }
-    };
+    let mut session = comes(&device, at).await;
     let topic = format!("devices/{}/command", device.id);
     assert_eq!(session.subscribe(&topic, 0).await, Some(true));
     (topic, session)

@@ -26,7 +26,8 @@ fn aside() -> Vec<String> {
 pub async fn with_plugin(fleet: &Fleet) -> Broker {
     let settings = Settings {
         namespace: fleet.plant.namespace.clone(),
-        more: "max_connections -1\nlog_type error".to_owned(),
+        more: "max_connections -1".to_owned(),
+        is_quiet: true,
         under: aside(),
         ..Settings::default()
     };
@@ -83,6 +84,7 @@ impl Plain {
             .args(["mosquitto", "-c"])
             .arg(folder.write("mosquitto.conf", &text))
             .stdin(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .expect("mosquitto is on the PATH");
         found("mosquitto listens", async || {

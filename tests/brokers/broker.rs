@@ -30,6 +30,8 @@ pub struct Settings {
     pub changes: Vec<(&'static str, String)>,
     /// More lines.
     pub more: String,
+    /// Logs errors only, and not each message.
+    pub is_quiet: bool,
     /// The program that runs mosquitto, and its arguments; none runs it as it is.
     pub under: Vec<String>,
 }
@@ -189,9 +191,10 @@ fn configuration(folder: &Path, at: SocketAddr, settings: &Settings) -> String {
     for (old, new) in &settings.changes {
         put(old, new.clone());
     }
+    let logged = if settings.is_quiet { "error" } else { "all" };
     // It has to read what a test has written.
     format!(
-        "{text}\nuser root\nlog_dest stderr\nlog_type all\nset_tcp_nodelay true\n{}\n",
+        "{text}\nuser root\nlog_dest stderr\nlog_type {logged}\nset_tcp_nodelay true\n{}\n",
         settings.more
     )
 }

@@ -256,6 +256,28 @@ impl Authenticator {
         decision
     }
 
+    /// Which version of what is known decides: it changes with all that does.
+    pub fn version(&self) -> u64 {
+        self.0.version()
+    }
+
+    /// Whether what a session is allowed is as long as the [version](Authenticator::version) stays: neither its key nor
+    /// a secret of it begins or ends by the clock.
+    pub fn is_timeless(&self, session: &Session) -> bool {
+        self.0.is_timeless(session)
+    }
+
+    /// Allows what was [authorized](Authenticator::authorize) before, and is the same as then; not if what is known has
+    /// grown too old.
+    pub fn allow_again(&self, session: &Session, action: Action, topic: &str) -> Decision<()> {
+        let decision = match self.0.is_stale() {
+            true => Decision::Unavailable,
+            false => Decision::Allow(()),
+        };
+        self.done(session, action, topic, &decision);
+        decision
+    }
+
     /// Whether a session that was admitted would be admitted now, its secret being what it was.
     pub fn confirm(&self, session: &Session) -> Decision<()> {
         self.0.confirm(session)

@@ -23,6 +23,7 @@
 //! - Where 2.0.11 is configured by `per_listener_settings true` it does not tick, and nobody could be cut: so nobody is
 //!   admitted.
 
+mod permits;
 mod sessions;
 mod share;
 
@@ -38,12 +39,13 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use self::permits::Permits;
 use self::sessions::{Entry, Sessions};
 use self::share::Share;
 use super::looks::{Seen, keep_looking};
 use crate::clock::{Clock, Moment};
 use crate::gateway::{Authenticator, Credentials};
-use crate::policy::{Decision, Reason};
+use crate::policy::{Decision, Reason, Session};
 use crate::topics::Action;
 use crate::verifier::{HashProfile, Verifier};
 
@@ -66,10 +68,10 @@ pub struct Shown<'a> {
 /// Who a client says it is, as the broker remembers it.
 #[derive(Clone, Copy, Debug)]
 pub struct Who<'a> {
-    /// The client ID.
-    pub id: &'a str,
-    /// The user name.
-    pub username: &'a str,
+    /// The client ID, as its bytes, which are compared only.
+    pub id: &'a [u8],
+    /// The user name, likewise.
+    pub username: &'a [u8],
     /// Whether the broker knows an address of it: not if its session was restored from disk.
     pub has_address: bool,
 }
@@ -106,6 +108,7 @@ pub struct Adapter {
     /// What the broker puts before the IDs that it makes up.
     made_up: String,
     sessions: Mutex<Sessions>,
+    permits: Mutex<Permits>,
     share: Mutex<Share>,
     ticked: Mutex<Option<Moment>>,
     cuts: Mutex<VecDeque<Cut>>,
@@ -123,6 +126,7 @@ impl Adapter {
             clock,
             made_up: made_up.to_owned(),
             sessions: Mutex::default(),
+            permits: Mutex::default(),
             share: Mutex::default(),
             ticked: Mutex::default(),
             cuts: Mutex::default(),
@@ -174,8 +178,11 @@ impl Adapter {
 
     /// Whether this is a session that is asked about again, as after SIGHUP, and may go on for what is known.
     fn goes_on(&self, client: Client, credentials: &Credentials<'_>) -> bool {
-        let session =
-            lock(&self.sessions).connected(client, credentials.device_id, credentials.key);
+        let session = lock(&self.sessions).connected(
+            client,
+            credentials.device_id.as_bytes(),
+            credentials.key.as_bytes(),
+        );
         session.is_some_and(|session| {
             !matches!(self.authenticator.confirm(&session), Decision::Deny(_))
         })
@@ -185,7 +192,7 @@ impl Adapter {
     pub fn act(&self, client: Client, who: Who<'_>, action: Action, topic: &str) -> Answer {
         let admitted = lock(&self.sessions).of(client, who.id, who.username);
         let decision = match (admitted, action) {
-            (Some(session), _) => Some(self.authenticator.authorize(&session, action, topic)),
+            (Some((session, admission)), _) => Some(self.judge(&session, admission, action, topic)),
             (None, Action::Receive) if !who.has_address => self.keep(who, topic),
             (None, _) => None,
         };
@@ -195,9 +202,37 @@ impl Adapter {
         }
     }
 
+    fn judge(
+        &self,
+        session: &Session,
+        admission: u64,
+        action: Action,
+        topic: &str,
+    ) -> Decision<()> {
+        // Before anything is looked at: what changes meanwhile makes it old.
+        let version = self.authenticator.version();
+        let mark = {
+            let permits = lock(&self.permits);
+            let mark = permits.mark(admission, action, topic);
+            if permits.has(mark, version) {
+                return self.authenticator.allow_again(session, action, topic);
+            }
+            mark
+        };
+        let decision = self.authenticator.authorize(session, action, topic);
+        if decision == Decision::Allow(()) && self.authenticator.is_timeless(session) {
+            lock(&self.permits).put(mark, version);
+        }
+        decision
+    }
+
     /// For a device whose session was restored from disk.
     fn keep(&self, who: Who<'_>, topic: &str) -> Option<Decision<()>> {
-        let session = self.authenticator.session_of(who.id, who.username)?;
+        let (id, username) = (
+            str::from_utf8(who.id).ok()?,
+            str::from_utf8(who.username).ok()?,
+        );
+        let session = self.authenticator.session_of(id, username)?;
         Some(self.authenticator.keep(&session, topic))
     }
 

@@ -1,6 +1,7 @@
 //! What an authenticator knows, and how it decides from it.
 
 use std::cell::LazyCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(super) struct Core {
     pub options: Options,
     pub clock: Clock,
     directory: RwLock<Directory>,
+    /// Of the directory.
+    version: AtomicU64,
     pub watches: Arc<Watches>,
     pub hashing: Hashing,
     budgets: Mutex<Budgets>,
@@ -58,6 +61,7 @@ impl Core {
             options,
             clock,
             directory: RwLock::default(),
+            version: AtomicU64::new(0),
             watches: Arc::new(Watches::new()),
             hashing: Hashing::start(metrics.clone()),
             budgets: Mutex::default(),
@@ -287,6 +291,18 @@ impl Core {
         })
     }
 
+    /// See [`super::Authenticator::version`].
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// See [`super::Authenticator::is_timeless`].
+    pub fn is_timeless(&self, session: &Session) -> bool {
+        let directory = self.directory();
+        let key = self.known_of(&directory, session).key;
+        key.is_some_and(KeyRecord::is_timeless)
+    }
+
     /// See [`super::Authenticator::resume`].
     pub fn resume(&self, named: &Resumed<'_>) -> Decision {
         if self.is_stale() {
@@ -357,6 +373,8 @@ impl Core {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         let applied = apply(&mut directory);
+        // Who decides by what is known from now on has begun after this.
+        self.version.fetch_add(1, Ordering::Release);
         self.metrics.keys.set(count(directory.keys()));
         self.metrics.devices.set(count(directory.devices()));
         drop(directory);
@@ -370,7 +388,8 @@ impl Core {
         self.watches.age(self.clock.monotonic())
     }
 
-    fn is_stale(&self) -> bool {
+    /// Whether all was known too long ago to decide by it.
+    pub fn is_stale(&self) -> bool {
         self.watches
             .age(self.clock.coarse())
             .is_none_or(|age| age > self.options.staleness.limit())

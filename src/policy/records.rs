@@ -112,6 +112,12 @@ impl KeyRecord {
         self.rare().validity.expires_at
     }
 
+    /// Whether neither the key nor a secret of it begins or ends by the clock.
+    pub fn is_timeless(&self) -> bool {
+        let ends = |verifier: &AcceptedVerifier| verifier.valid_until().is_some();
+        self.rare().validity == Validity::default() && !self.verifiers().iter().any(ends)
+    }
+
     pub(super) fn rare(&self) -> &Rare {
         self.rare.as_deref().unwrap_or(&NOTHING_RARE)
     }

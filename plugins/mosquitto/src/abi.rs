@@ -347,13 +347,13 @@ unsafe extern "C" fn on_acl_check(_event: c_int, data: *mut c_void, user: *mut c
         // SAFETY: so do the client, its strings, and the topic.
         let (id, username, topic, has_address) = unsafe {
             (
-                text(mosquitto_client_id(event.client)),
-                text(mosquitto_client_username(event.client)),
+                bytes(mosquitto_client_id(event.client)),
+                bytes(mosquitto_client_username(event.client)),
                 text(event.topic),
                 !mosquitto_client_address(event.client).is_null(),
             )
         };
-        let (Ok(Some(id)), Ok(Some(username)), Ok(Some(topic))) = (id, username, topic) else {
+        let (Some(id), Some(username), Ok(Some(topic))) = (id, username, topic) else {
             return error::ACL_DENIED;
         };
         let who = Who {
@@ -424,6 +424,18 @@ unsafe fn text<'a>(string: *const c_char) -> Result<Option<&'a str>, std::str::U
     }
     // SAFETY: as the caller promises.
     unsafe { CStr::from_ptr(string) }.to_str().map(Some)
+}
+
+/// The bytes of one of the broker's strings; none if there is none.
+///
+/// # Safety
+/// As that of [`text`].
+unsafe fn bytes<'a>(string: *const c_char) -> Option<&'a [u8]> {
+    if string.is_null() {
+        return None;
+    }
+    // SAFETY: as the caller promises.
+    Some(unsafe { CStr::from_ptr(string) }.to_bytes())
 }
 
 /// What stands in the configuration, by name.

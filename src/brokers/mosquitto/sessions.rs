@@ -68,21 +68,22 @@ impl Sessions {
         }
     }
 
-    /// The session of a client, if it still is who was admitted.
-    pub fn of(&self, client: Client, id: &str, key: &str) -> Option<Arc<Session>> {
+    /// The session of a client, if it still is who was admitted, and the number of its admission.
+    pub fn of(&self, client: Client, id: &[u8], key: &[u8]) -> Option<(Arc<Session>, u64)> {
         let entry = self.entry(client, id, key)?;
-        Some(Arc::clone(&entry.session))
+        Some((Arc::clone(&entry.session), entry.admission))
     }
 
     /// The same, if its connection has not ended.
-    pub fn connected(&self, client: Client, id: &str, key: &str) -> Option<Arc<Session>> {
+    pub fn connected(&self, client: Client, id: &[u8], key: &[u8]) -> Option<Arc<Session>> {
         let entry = self.entry(client, id, key)?;
         entry.is_connected().then(|| Arc::clone(&entry.session))
     }
 
-    fn entry(&self, client: Client, id: &str, key: &str) -> Option<&Entry> {
+    fn entry(&self, client: Client, id: &[u8], key: &[u8]) -> Option<&Entry> {
         let entry = self.entries.get(&client)?;
-        (entry.id == *id && entry.session.key == *key).then_some(entry)
+        let is_it = entry.id.as_bytes() == id && entry.session.key.as_bytes() == key;
+        is_it.then_some(entry)
     }
 
     /// Whether a session is still there, and the one that its client ID stands for.
@@ -174,7 +175,9 @@ mod tests {
     }
 
     fn has(sessions: &Sessions, client: usize, id: &str) -> bool {
-        sessions.of(Client(client), id, KEY).is_some()
+        sessions
+            .of(Client(client), id.as_bytes(), KEY.as_bytes())
+            .is_some()
     }
 
     #[test]
@@ -184,8 +187,8 @@ mod tests {
         assert!(has(&sessions, 1, "a"));
         assert!(!has(&sessions, 1, "b"), "another client lies there");
         assert!(!has(&sessions, 2, "a"));
-        let other_key = "kwk_00000000000000000000000000";
-        assert!(sessions.of(Client(1), "a", other_key).is_none());
+        let other_key = b"kwk_00000000000000000000000000";
+        assert!(sessions.of(Client(1), b"a", other_key).is_none());
     }
 
     #[test]
@@ -195,7 +198,11 @@ mod tests {
         sessions.gone(Client(1), false);
         sessions.forget();
         assert!(has(&sessions, 1, "a"));
-        assert!(sessions.connected(Client(1), "a", KEY).is_none());
+        assert!(
+            sessions
+                .connected(Client(1), b"a", KEY.as_bytes())
+                .is_none()
+        );
         assert_eq!(sessions.connected_count(), 0);
 
         admit(&mut sessions, 2, "a");

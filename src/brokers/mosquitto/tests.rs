@@ -82,8 +82,8 @@ impl Scene {
 
 fn who(id: &str) -> Who<'_> {
     Who {
-        id,
-        username: KEY,
+        id: id.as_bytes(),
+        username: KEY.as_bytes(),
         has_address: true,
     }
 }
@@ -220,6 +220,36 @@ fn nobody_is_admitted_where_nobody_could_be_cut() {
     );
     scene.adapter.tick();
     assert_eq!(scene.connect(TWO, "pump-2", SECRET), Answer::Yes);
+}
+
+#[test]
+fn what_was_allowed_a_moment_ago_is_judged_anew_once_anything_has_changed() {
+    let mut scene = Scene::new(HashProfile::Fleet);
+    let sends = |scene: &Scene| scene.act(ONE, "pump-1", PUBLISH, "devices/pump-2/command");
+    assert_eq!(scene.connect(ONE, "pump-1", SECRET), Answer::Yes);
+    assert_eq!([sends(&scene), sends(&scene)], [Answer::Yes; 2]);
+    scene.apply(manifest(
+        HashProfile::Fleet,
+        json!({ "restrictions": { "deviceIds": ["pump-1"] } }),
+    ));
+    assert_eq!(sends(&scene), Answer::No);
+    scene.apply(manifest(HashProfile::Fleet, json!({})));
+    assert_eq!([sends(&scene), sends(&scene)], [Answer::Yes; 2]);
+    // What is known has grown too old.
+    scene.hand.advance(Duration::from_secs(25 * 60 * 60));
+    assert_eq!(sends(&scene), Answer::No);
+}
+
+#[test]
+fn what_ends_by_the_clock_is_judged_by_it_each_time() {
+    let mut scene = Scene::new(HashProfile::Fleet);
+    let end = json!({ "expiresAt": "2026-06-01T12:01:00Z" });
+    scene.apply(manifest(HashProfile::Fleet, end));
+    let sends = |scene: &Scene| scene.act(ONE, "pump-1", PUBLISH, "devices/pump-1/state");
+    assert_eq!(scene.connect(ONE, "pump-1", SECRET), Answer::Yes);
+    assert_eq!([sends(&scene), sends(&scene)], [Answer::Yes; 2]);
+    scene.hand.advance(Duration::from_secs(60));
+    assert_eq!(sends(&scene), Answer::No);
 }
 
 #[test]

@@ -107,6 +107,11 @@ impl Scene {
         self.admitted(&connect(id, issued)).await
     }
 
+    /// The same, of one of many.
+    pub async fn session_of(&self, id: String, issued: &Issued) -> Session {
+        self.session(&id, issued).await
+    }
+
     /// Tries until it is known that the device may not connect.
     pub async fn refused(&self, connect: &Connect) {
         let what = format!("{} is refused", connect.id);

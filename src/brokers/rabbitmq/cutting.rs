@@ -88,9 +88,11 @@ impl Cutter {
     async fn look_or_say_why_not(&mut self) -> Seen {
         let looked = self.look().await;
         match &looked {
-            Ok(_) if self.is_away => info!("RabbitMQ is back: sessions are cut again"),
+            Ok(_) if self.is_away => info!("sessions at RabbitMQ are cut again"),
             Err(error) if !self.is_away => {
-                warn!("sessions at RabbitMQ are not cut, and tried again until they are: {error}");
+                warn!(
+                    "sessions at RabbitMQ are not cut, and maybe nobody is admitted there, until this is mended: {error}"
+                );
             }
             _ => {}
         }

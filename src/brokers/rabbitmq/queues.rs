@@ -5,7 +5,7 @@
 //! admitted, and what it may not have is deleted, with all that waits there.
 
 use futures::future::try_join_all;
-use tracing::warn;
+use tracing::debug;
 
 use super::management::{Management, ManagementError};
 use super::{EXCHANGE, mqtt};
@@ -32,9 +32,8 @@ pub async fn inherit(
         Ok(cleared) if cleared.iter().all(|is_known| *is_known) => Decision::Allow(session),
         Ok(_) => Decision::Unavailable,
         Err(error) => {
-            warn!(
-                "{client_id} is not admitted, since it cannot be told what it would inherit: {error}"
-            );
+            // Many may come meanwhile; who looks at sessions says that there is something to mend.
+            debug!("{client_id} is told to try again: {error}");
             Decision::Unavailable
         }
     }

@@ -296,12 +296,9 @@ impl Authenticator {
         self.0.confirm(session)
     }
 
-    /// Whether a session may hold a subscription of which each message is delivered unasked.
-    pub fn confirm_subscription(&self, session: &Session, filter: &str) -> Decision<()> {
-        let action = Action::Subscribe {
-            checks_deliveries: false,
-        };
-        self.0.authorize(session, action, filter)
+    /// Whether a session may go on with what it was allowed.
+    pub fn confirm_act(&self, session: &Session, action: Action, topic: &str) -> Decision<()> {
+        self.0.authorize(session, action, topic)
     }
 
     /// The issues of a session's key; none if it is not known.

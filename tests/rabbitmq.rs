@@ -26,7 +26,7 @@ use support::plant::Issued;
 use support::process::holds_no_secret;
 use support::wait::found;
 use tokio::join;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_decides_by_keyward() {
@@ -290,16 +290,15 @@ async fn a_change_ends_the_sessions_that_it_concerns_and_no_others(scene: &Scene
     );
 
     // RabbitMQ remembers what a busy session may do.
+    let ids = json!({ "deviceIds": ["horn-1", "horn-2"] });
+    let horns = scene.key("horns", ids).await;
+    let mut horn_1 = scene.session("horn-1", &horns).await;
+    let command = "devices/horn-2/command";
+    horn_1.publish(command, "on", false).await.expect("sent");
+    scene.restrict("horns", &["horn-1"]).await;
+    goes_on_until_it_is_cut(&mut horn_1, command).await;
     scene.change("bells", json!({ "state": "Inactive" })).await;
-    let sends = async {
-        while bell_2
-            .publish("devices/bell-2/state", "still", false)
-            .await
-            .is_some()
-        {}
-    };
-    let closed = tokio::time::timeout(PATIENCE, sends).await;
-    closed.expect("a busy session is cut");
+    goes_on_until_it_is_cut(&mut bell_2, "devices/bell-2/state").await;
     scene.refused(&connect("bell-2", &bells)).await;
 
     let mut lamp_2 = scene.session("lamp-2", &lamps).await;
@@ -316,6 +315,12 @@ async fn a_change_ends_the_sessions_that_it_concerns_and_no_others(scene: &Scene
     scene.change("soon", json!({ "expiresAt": end })).await;
     assert!(soon_1.is_closed().await);
     assert!(jiff::Timestamp::now() >= end);
+}
+
+async fn goes_on_until_it_is_cut(session: &mut mqtt::Session, topic: &str) {
+    let sends = async { while session.publish(topic, "on", false).await.is_some() {} };
+    let ended = timeout(PATIENCE, sends).await;
+    ended.expect("a busy session is cut");
 }
 
 async fn a_session_ends_with_its_secret(scene: &Scene) {

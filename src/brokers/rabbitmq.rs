@@ -9,7 +9,7 @@
 //!
 //! A session carries the issue of the key that admitted it as a tag (`keyward-2`), so that what it asks for ends with that.
 //! What it does not ask for again (it receives what it has subscribed to, and RabbitMQ remembers a dozen answers for as
-//! long as a session is busy) ends with the session: see [`cutting`], and [`queues`] for what outlives it.
+//! long as a session is busy) ends with the session: see [`cutting`] and [`sent`], and [`queues`] for what outlives it.
 //!
 //! - RabbitMQ speaks of topics as AMQP does: `/` has become `.`, `+` has become `*`, and what was `.` or `*` before cannot
 //!   be told from these. So is it delivered, too, and so it is judged: a `*` is a wildcard, and `a.b/c` is `a/b/c`.
@@ -24,6 +24,7 @@
 pub mod cutting;
 pub mod management;
 pub mod queues;
+pub mod sent;
 pub mod sessions;
 pub mod since;
 
@@ -31,6 +32,8 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use self::management::Management;
+use self::sent::Sent;
+use crate::clock::Clock;
 use crate::gateway::{Authenticator, Credentials};
 use crate::policy::{Decision, Reason, Session};
 use crate::topics::Action;
@@ -40,6 +43,11 @@ const VHOST: &str = "/";
 
 /// Where MQTT messages go, and come from.
 const EXCHANGE: &str = "amq.topic";
+
+/// It asks nothing when it delivers.
+const SUBSCRIBE: Action = Action::Subscribe {
+    checks_deliveries: false,
+};
 
 /// Before the number of an issue.
 const TAG: &str = "keyward-";
@@ -117,22 +125,40 @@ impl Answer {
     }
 }
 
+/// RabbitMQ, where sessions can be ended.
+#[derive(Clone)]
+pub struct Broker {
+    /// How.
+    pub management: Management,
+    /// What they may send to, as they were told.
+    pub sent: Sent,
+    clock: Clock,
+}
+
+impl Broker {
+    /// Of which nobody has asked anything yet.
+    pub fn new(management: Management, clock: Clock) -> Broker {
+        Broker {
+            management,
+            sent: Sent::default(),
+            clock,
+        }
+    }
+}
+
 /// May this device have a session? What it would inherit is looked at if there is a way to.
-pub async fn user(
-    authenticator: &Authenticator,
-    management: Option<&Management>,
-    asked: &User,
-) -> Answer {
+pub async fn user(authenticator: &Authenticator, broker: Option<&Broker>, asked: &User) -> Answer {
     let client_id = asked.client_id.as_deref().unwrap_or_default();
     let credentials = Credentials::new(client_id, &asked.username, &asked.password);
-    let decision = match (authenticator.consider(&credentials).await, management) {
+    let decision = match (authenticator.consider(&credentials).await, broker) {
         (Decision::Allow(session), _)
             if is_made_up(client_id) && !authenticator.is_named(&session) =>
         {
             Decision::Deny(Reason::Malformed)
         }
-        (Decision::Allow(session), Some(management)) => {
-            queues::inherit(authenticator, management, client_id, session).await
+        (Decision::Allow(session), Some(broker)) => {
+            broker.sent.begin(&asked.username, client_id);
+            queues::inherit(authenticator, &broker.management, client_id, session).await
         }
         (decision, _) => decision,
     };
@@ -163,18 +189,27 @@ pub fn resource(authenticator: &Authenticator, asked: &Resource) -> Answer {
 }
 
 /// May it send to this routing key, or receive from it?
-pub fn topic(authenticator: &Authenticator, asked: &Topic) -> Answer {
+pub fn topic(authenticator: &Authenticator, broker: Option<&Broker>, asked: &Topic) -> Answer {
+    let (key, client_id) = (&*asked.username, asked.client_id.as_deref());
+    let client_id = client_id.unwrap_or_default();
     let action = match &*asked.permission {
-        "read" => Some(Action::Subscribe {
-            checks_deliveries: false,
-        }),
+        "read" => Some(SUBSCRIBE),
         "write" => Some(Action::Publish { retain: false }),
         _ => None,
     };
-    let is_ours = asked.vhost == VHOST && asked.name == EXCHANGE && action.is_some();
+    let has_room = broker.is_none_or(|broker| broker.sent.has_room(key, client_id));
+    let is_there = asked.vhost == VHOST && asked.name == EXCHANGE;
     let topic = mqtt(&asked.routing_key);
     let act = action.map(|action| (action, &*topic));
-    asked.who().may(authenticator, act, is_ours)
+    let is_ours = is_there && has_room && action.is_some();
+    let answer = asked.who().may(authenticator, act, is_ours);
+    if let (Some(Action::Publish { .. }), Answer::Allow(_), Some(broker)) =
+        (action, &answer, broker)
+    {
+        let now = broker.clock.coarse();
+        broker.sent.may(key, client_id, &topic, now);
+    }
+    answer
 }
 
 impl Topic {

@@ -15,6 +15,7 @@ use super::keyring::{KeyFileError, Keyring};
 use super::metrics::{self, Metrics};
 use super::{Authenticator, Options, Staleness, feed};
 use crate::admin::{self, Addresses, Readiness};
+use crate::brokers::rabbitmq::Broker;
 use crate::brokers::rabbitmq::cutting::Cutter;
 use crate::brokers::rabbitmq::management::{Address, Management, SetUpError};
 use crate::clock::Clock;
@@ -227,7 +228,7 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     };
     let (devices_tls, brokers_tls) = (tls(None)?, tls(args.brokers_client_ca.as_deref())?);
     let keyring = keyring(&args, &clock)?;
-    let rabbitmq = rabbitmq(&args)?;
+    let rabbitmq = rabbitmq(&args, &clock)?;
     let client = feed::connect().await?;
     let audit = args.audit.then(Audit::to_standard_output);
     let authenticator = Authenticator::new(options, clock.clone(), metrics.clone())?.audited(audit);
@@ -253,8 +254,8 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     });
     let cut = async {
         match rabbitmq {
-            Some(way) => {
-                Cutter::new(authenticator.clone(), clock, way, args.cut_rate)
+            Some(broker) => {
+                Cutter::new(authenticator.clone(), clock, broker, args.cut_rate)
                     .keep_cutting()
                     .await
             }
@@ -341,10 +342,11 @@ fn keyring(args: &GatewayArgs, clock: &Clock) -> Result<Keyring, StartError> {
     Ok(Keyring::of_files(args.signing_key.clone(), clock.clone())?)
 }
 
-fn rabbitmq(args: &GatewayArgs) -> Result<Option<Management>, StartError> {
+fn rabbitmq(args: &GatewayArgs, clock: &Clock) -> Result<Option<Broker>, StartError> {
     let url = args.rabbitmq_url.as_ref();
     let way = url.map(|url| Management::of(url, args.rabbitmq_credentials.clone()));
-    Ok(way.transpose()?)
+    let way = way.transpose()?;
+    Ok(way.map(|way| Broker::new(way, clock.clone())))
 }
 
 fn issuer(args: &GatewayArgs, devices: SocketAddr) -> String {

@@ -1,9 +1,10 @@
 //! Ends the sessions that are not to go on: RabbitMQ's lists are held against what is known.
 //!
 //! A session ends when it would not be admitted, when its secret may be one that has ended (see [`super::since`]), or when
-//! it holds a subscription that it may not have. To end it, its connection is closed. What comes back is asked about, and
+//! it receives or sends what it may not (see [`super::sent`]). To end it, its connection is closed. What comes back is asked about, and
 //! inherits nothing that it may not have: see [`super::queues`].
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -12,14 +13,16 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 use tracing::{info, warn};
 
-use super::management::{Management, ManagementError};
+use super::management::ManagementError;
 use super::sessions::{Client, Connection};
 use super::since::Since;
+use super::{Broker, SUBSCRIBE};
 use crate::brokers::looks::{Seen, keep_looking};
 use crate::brokers::pace::Pace;
 use crate::clock::{Clock, Moment, Now};
 use crate::gateway::{Authenticator, Change};
 use crate::policy::{Decision, Reason, Session};
+use crate::topics::Action;
 
 /// Connections that are closed at a time.
 const AT_ONCE: usize = 8;
@@ -31,7 +34,7 @@ const YOUNG: Duration = Duration::from_secs(10);
 pub struct Cutter {
     authenticator: Authenticator,
     clock: Clock,
-    management: Management,
+    broker: Broker,
     pace: Pace,
     since: Since,
     changes: Receiver<Change>,
@@ -58,18 +61,13 @@ enum Verdict {
 
 impl Cutter {
     /// Ends at most `rate` sessions a second that may come back.
-    pub fn new(
-        authenticator: Authenticator,
-        clock: Clock,
-        management: Management,
-        rate: u32,
-    ) -> Cutter {
+    pub fn new(authenticator: Authenticator, clock: Clock, broker: Broker, rate: u32) -> Cutter {
         Cutter {
             changes: authenticator.changes(),
             changed: clock.monotonic(),
             authenticator,
             clock,
-            management,
+            broker,
             pace: Pace::of(rate),
             since: Since::default(),
             is_away: false,
@@ -101,9 +99,10 @@ impl Cutter {
     }
 
     async fn look(&mut self) -> Result<Seen, ManagementError> {
-        let connections = self.management.lists().await?.connections();
+        let connections = self.broker.management.lists().await?.connections();
         let now = self.clock.now();
         let (mut cuts, mut ends, mut is_unclear) = (Vec::new(), None, false);
+        let devices: HashSet<_> = connections.iter().filter_map(device).collect();
         for connection in connections {
             match self.judge(connection, now) {
                 Verdict::Stays(until) => ends = [ends, until].into_iter().flatten().min(),
@@ -112,6 +111,8 @@ impl Cutter {
             }
         }
         self.since.forget(now.wall);
+        let is_there = |key: &str, id: &str| devices.contains(&(key.to_owned(), id.to_owned()));
+        self.broker.sent.retain(is_there, now.monotonic);
         let is_all = self.end(cuts, now).await?;
         match is_all && !(is_unclear && self.has_just_changed(now)) {
             true => Ok(Seen::All(ends.map(|ends| in_time(ends, now)))),
@@ -157,11 +158,13 @@ impl Cutter {
         if oldest.is_some_and(|oldest| since < oldest) {
             return Verdict::Ends(ends(Reason::BadSecret, true));
         }
-        let is_denied = |filter: &String| {
-            let decision = self.authenticator.confirm_subscription(&session, filter);
+        let is_denied = |action, topic: &str| {
+            let decision = self.authenticator.confirm_act(&session, action, topic);
             matches!(decision, Decision::Deny(_))
         };
-        match filters.iter().any(is_denied) {
+        let receives = |filter: &String| is_denied(SUBSCRIBE, filter);
+        let sends = |topic: &str| is_denied(Action::Publish { retain: false }, topic);
+        match filters.iter().any(receives) || self.broker.sent.any(&user, &id, sends) {
             true => Verdict::Ends(ends(Reason::Topic, true)),
             false => Verdict::Stays(issues.ends),
         }
@@ -192,7 +195,7 @@ impl Cutter {
     async fn end(&mut self, mut cuts: Vec<Cut>, now: Now) -> Result<bool, ManagementError> {
         // A user that RabbitMQ knows by itself was not admitted here, and may not be a key.
         if cuts.iter().any(|cut| cut.reason == Reason::UnknownKey) {
-            let users = self.management.users().await?;
+            let users = self.broker.management.users().await?;
             cuts.retain(|cut| !users.iter().any(|user| **user == *cut.session.key));
         }
         let (paced, at_once): (Vec<_>, Vec<_>) =
@@ -207,10 +210,18 @@ impl Cutter {
 
     async fn cut(&self, cut: &Cut) -> Result<(), ManagementError> {
         let why = format!("Keyward: {}", cut.reason);
-        if self.management.close(&cut.connection, &why).await? {
+        if self.broker.management.close(&cut.connection, &why).await? {
             self.authenticator.cut(&cut.session, cut.reason);
         }
         Ok(())
+    }
+}
+
+/// Key and client ID.
+fn device(connection: &Connection) -> Option<(String, String)> {
+    match &connection.client {
+        Client::Device { id, .. } => Some((connection.user.clone(), id.clone())),
+        Client::Unknown | Client::Other => None,
     }
 }
 

@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use tracing::debug;
 
 use super::management::{Management, ManagementError};
-use super::{EXCHANGE, mqtt};
+use super::{EXCHANGE, SUBSCRIBE, mqtt};
 use crate::gateway::Authenticator;
 use crate::policy::{Decision, Session};
 
@@ -50,7 +50,7 @@ async fn clear(
     let subscriptions = bindings.iter().filter(|binding| binding.source == EXCHANGE);
     for binding in subscriptions {
         let filter = mqtt(&binding.routing_key);
-        match authenticator.confirm_subscription(session, &filter) {
+        match authenticator.confirm_act(session, SUBSCRIBE, &filter) {
             Decision::Allow(()) => {}
             Decision::Deny(_) => {
                 management.delete_queue(queue).await?;

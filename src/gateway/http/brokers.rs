@@ -25,13 +25,13 @@ static UNCUT: Once = Once::new();
 pub(super) async fn rabbitmq_user(State(api): State<Api>, body: Body) -> Response {
     match form(body) {
         Ok(asked) => {
-            let management = api.0.rabbitmq.as_ref();
-            if management.is_none() {
+            let broker = api.0.rabbitmq.as_ref();
+            if broker.is_none() {
                 UNCUT.call_once(|| {
                     warn!("no --rabbitmq-url: RabbitMQ asks, and its sessions are not cut");
                 });
             }
-            rabbitmq(&rabbitmq::user(&api.0.authenticator, management, &asked).await)
+            rabbitmq(&rabbitmq::user(&api.0.authenticator, broker, &asked).await)
         }
         Err(answer) => *answer,
     }
@@ -53,7 +53,10 @@ pub(super) async fn rabbitmq_resource(State(api): State<Api>, body: Body) -> Res
 
 pub(super) async fn rabbitmq_topic(State(api): State<Api>, body: Body) -> Response {
     match form(body) {
-        Ok(asked) => rabbitmq(&rabbitmq::topic(&api.0.authenticator, &asked)),
+        Ok(asked) => {
+            let broker = api.0.rabbitmq.as_ref();
+            rabbitmq(&rabbitmq::topic(&api.0.authenticator, broker, &asked))
+        }
         Err(answer) => *answer,
     }
 }

@@ -59,6 +59,9 @@ enum Verdict {
     Unclear,
 }
 
+/// The secret may be one that is not accepted any more.
+struct Ended;
+
 impl Cutter {
     /// Ends at most `rate` sessions a second that may come back.
     pub fn new(authenticator: Authenticator, clock: Clock, broker: Broker, rate: u32) -> Cutter {
@@ -142,32 +145,48 @@ impl Cutter {
         let Some(session) = self.authenticator.session_of(&id, &user) else {
             return Verdict::Stays(None);
         };
-        let ends = |reason, may_come_back| Cut {
+        let (reason, may_come_back) = match self.authenticator.confirm(&session) {
+            Decision::Deny(reason) => (reason, false),
+            Decision::Unavailable => return Verdict::Stays(None),
+            Decision::Allow(()) => match self.secret(&session, since, now) {
+                Ok(until) if self.does_only_what_it_may(&session, &id, &filters) => {
+                    return Verdict::Stays(until);
+                }
+                Ok(_) => (Reason::Topic, true),
+                Err(Ended) => (Reason::BadSecret, true),
+            },
+        };
+        Verdict::Ends(Cut {
             connection: name,
-            session: session.clone(),
+            session,
             reason,
             may_come_back,
-        };
-        match self.authenticator.confirm(&session) {
-            Decision::Allow(()) => {}
-            Decision::Deny(reason) => return Verdict::Ends(ends(reason, false)),
-            Decision::Unavailable => return Verdict::Stays(None),
+        })
+    }
+
+    /// How long the secret lasts by which a session was admitted, whichever it is.
+    fn secret(
+        &mut self,
+        session: &Session,
+        since: Timestamp,
+        now: Now,
+    ) -> Result<Option<Timestamp>, Ended> {
+        let issues = self.authenticator.issues(session).unwrap_or_default();
+        match self.since.of(session, &issues, now.wall) {
+            Some(oldest) if since < oldest => Err(Ended),
+            _ => Ok(issues.ends),
         }
-        let issues = self.authenticator.issues(&session).unwrap_or_default();
-        let oldest = self.since.of(&session, &issues, now.wall);
-        if oldest.is_some_and(|oldest| since < oldest) {
-            return Verdict::Ends(ends(Reason::BadSecret, true));
-        }
+    }
+
+    fn does_only_what_it_may(&self, session: &Session, id: &str, filters: &[String]) -> bool {
         let is_denied = |action, topic: &str| {
-            let decision = self.authenticator.confirm_act(&session, action, topic);
+            let decision = self.authenticator.confirm_act(session, action, topic);
             matches!(decision, Decision::Deny(_))
         };
-        let receives = |filter: &String| is_denied(SUBSCRIBE, filter);
-        let sends = |topic: &str| is_denied(Action::Publish { retain: false }, topic);
-        match filters.iter().any(receives) || self.broker.sent.any(&user, &id, sends) {
-            true => Verdict::Ends(ends(Reason::Topic, true)),
-            false => Verdict::Stays(issues.ends),
-        }
+        let publish = Action::Publish { retain: false };
+        let sent = &self.broker.sent;
+        !filters.iter().any(|filter| is_denied(SUBSCRIBE, filter))
+            && !sent.any(&session.key, id, |topic| is_denied(publish, topic))
     }
 
     /// Of which device a young session is, is not known, but of some keys nobody has one.

@@ -26,7 +26,7 @@ use support::plant::Issued;
 use support::process::holds_no_secret;
 use support::wait::found;
 use tokio::join;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_decides_by_keyward() {
@@ -318,7 +318,12 @@ async fn a_change_ends_the_sessions_that_it_concerns_and_no_others(scene: &Scene
 }
 
 async fn goes_on_until_it_is_cut(session: &mut mqtt::Session, topic: &str) {
-    let sends = async { while session.publish(topic, "on", false).await.is_some() {} };
+    let sends = async {
+        while session.publish(topic, "on", false).await.is_some() {
+            // It never pauses for so long that RabbitMQ would forget what it may.
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
     let ended = timeout(PATIENCE, sends).await;
     ended.expect("a busy session is cut");
 }

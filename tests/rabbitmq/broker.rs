@@ -5,17 +5,21 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 
 use crate::support::gateway::send;
 use crate::support::process::{Folder, free_port};
-use crate::support::wait::found;
 
 /// Keyward's user there.
 pub const LOGIN: &str = "keyward:a-password-of-a-test";
+
+/// Alone on a machine it takes ten seconds to start.
+const LONGEST_START: Duration = Duration::from_secs(120);
 
 /// RabbitMQ, until this goes out of scope.
 pub struct Broker {
@@ -56,14 +60,19 @@ impl Broker {
     }
 
     async fn listens(&mut self) {
-        found("RabbitMQ listens", async || {
+        let begin = Instant::now();
+        while !self.answers().await {
             let ended = self.server.try_wait().expect("a child");
             assert!(ended.is_none(), "RabbitMQ has ended:\n{}", self.output());
-            TcpStream::connect(self.at).await.ok()?;
-            let (status, _) = self.ask("GET /api/whoami", LOGIN).await.ok()?;
-            (status == 200).then_some(())
-        })
-        .await;
+            assert!(begin.elapsed() < LONGEST_START, "RabbitMQ listens");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn answers(&self) -> bool {
+        let devices = TcpStream::connect(self.at).await;
+        let operators = self.ask("GET /api/whoami", LOGIN).await;
+        devices.is_ok() && operators.is_ok_and(|(status, _)| status == 200)
     }
 
     /// Asks the management API.

@@ -62,7 +62,7 @@ use self::metrics::{Asked, Metrics};
 use crate::clock::Clock;
 use crate::devices::is_device_id;
 use crate::key::EntropyError;
-use crate::policy::{Decision, DeviceRecord, KeyRecord, Reason, Session};
+use crate::policy::{Decision, DeviceRecord, Issues, KeyRecord, Reason, Session};
 use crate::topics::{Action, Grants, InvalidRoot, Layout, Root};
 use crate::verifier::{Thumbprint, Verifier};
 
@@ -195,12 +195,18 @@ impl Authenticator {
 
     /// Whether the device is admitted.
     pub async fn authenticate(&self, credentials: &Credentials<'_>) -> Decision {
-        let decision = match self.0.recognise(credentials) {
-            Some(session) => Decision::Allow(session),
-            None => self.0.authenticate(credentials).await,
-        };
+        let decision = self.consider(credentials).await;
         self.told(credentials, &decision);
         decision
+    }
+
+    /// The same, for who has more to find out before it answers, and then says what it [told](Authenticator::told) the
+    /// device.
+    pub async fn consider(&self, credentials: &Credentials<'_>) -> Decision {
+        match self.0.recognise(credentials) {
+            Some(session) => Decision::Allow(session),
+            None => self.0.authenticate(credentials).await,
+        }
     }
 
     /// The same, told at once, for callers that can wait for nobody. A secret that has to be hashed to tell is hashed on
@@ -225,7 +231,8 @@ impl Authenticator {
         decision
     }
 
-    fn told(&self, credentials: &Credentials<'_>, decision: &Decision) {
+    /// Counts what was decided about a device that presented itself, and writes it down.
+    pub fn told(&self, credentials: &Credentials<'_>, decision: &Decision) {
         let subject = Subject {
             namespace: self.0.options.namespace.as_deref().unwrap_or_default(),
             key: credentials.key,
@@ -278,9 +285,52 @@ impl Authenticator {
         decision
     }
 
+    /// Whether a session stands, as somebody asks who serves it.
+    pub fn stands(&self, session: &Session) -> Decision<()> {
+        let decision = self.0.confirm(session);
+        let subject = Subject {
+            namespace: &session.namespace,
+            key: &session.key,
+            device_id: &session.device_id,
+            source: session.source,
+            act: None,
+        };
+        self.0.decided(Asked::Authorize, subject, &decision);
+        decision
+    }
+
+    /// Counts a refusal to let somebody act who has no session, or asks for what there is not, and writes it down. The
+    /// device ID is as the device presents it.
+    pub fn refuse_to_act(&self, device_id: &str, key: &str) -> Decision<()> {
+        let decision = Decision::Deny(Reason::Malformed);
+        let subject = Subject {
+            namespace: self.0.options.namespace.as_deref().unwrap_or_default(),
+            key,
+            device_id,
+            ..Subject::default()
+        };
+        self.0.decided(Asked::Authorize, subject, &decision);
+        decision
+    }
+
     /// Whether a session that was admitted would be admitted now, its secret being what it was.
     pub fn confirm(&self, session: &Session) -> Decision<()> {
         self.0.confirm(session)
+    }
+
+    /// Whether a session may go on with what it was allowed.
+    pub fn confirm_act(&self, session: &Session, action: Action, topic: &str) -> Decision<()> {
+        self.0.authorize(session, action, topic)
+    }
+
+    /// The issues of a session's key; none if it is not known.
+    pub fn issues(&self, session: &Session) -> Option<Issues> {
+        self.0.issues(session)
+    }
+
+    /// Whether a session's device was named by anybody but itself: by a Device, or by the restrictions of its key.
+    pub fn is_named(&self, session: &Session) -> bool {
+        self.0.is_named(session)
     }
 
     /// What a session may rely on for as long as nothing changes; none if it does not stand.

@@ -39,8 +39,10 @@ use crate::text::Text;
 use crate::topics::Relation;
 
 mod compact;
+mod issues;
 mod records;
 
+pub use issues::Issues;
 use records::Rare;
 pub use records::{
     AcceptedVerifier, DeviceRecord, Digest, Hashed, KeyRecord, Scope, UnreadableKey,

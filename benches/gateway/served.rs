@@ -179,6 +179,7 @@ pub fn api(plant: &Plant) -> Api {
         audience: "http://127.0.0.1:8081".to_owned(),
         trusted_proxies: Vec::new(),
         clock: plant.clock.clone(),
+        rabbitmq: None,
     })
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::gateway::{Authenticator, Credentials};
-use crate::policy::{Decision, Reason};
+use crate::policy::Decision;
 use crate::topics::Action;
 
 /// A login.
@@ -46,7 +46,7 @@ pub fn acl(authenticator: &Authenticator, asked: &Acl) -> Decision<()> {
     let session = authenticator.session_of(&asked.clientid, &asked.username);
     match (session, action(asked.acc)) {
         (Some(session), Some(action)) => authenticator.authorize(&session, action, &asked.topic),
-        _ => Decision::Deny(Reason::Malformed),
+        _ => authenticator.refuse_to_act(&asked.clientid, &asked.username),
     }
 }
 

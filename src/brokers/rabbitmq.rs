@@ -7,19 +7,33 @@
 //! | `resource` | may it use this queue, this exchange? | the same |
 //! | `topic` | may it send to, or receive from, this routing key? | the same |
 //!
-//! A session carries the issue of the key that admitted it as a tag (`keyward-2`), so that it ends with that.
+//! A session carries the issue of the key that admitted it as a tag (`keyward-2`), so that what it asks for ends with that.
+//! What it does not ask for again (it receives what it has subscribed to, and RabbitMQ remembers a dozen answers for as
+//! long as a session is busy) ends with the session: see [`cutting`] and [`sent`], and [`queues`] for what outlives it.
 //!
 //! - RabbitMQ speaks of topics as AMQP does: `/` has become `.`, `+` has become `*`, and what was `.` or `*` before cannot
 //!   be told from these. So is it delivered, too, and so it is judged: a `*` is a wildcard, and `a.b/c` is `a/b/c`.
 //! - It does not ask again for a delivery: a wildcard over devices is only for keys that admit all.
 //! - It does not say whether a message is retained.
+//! - An empty client ID has become one that RabbitMQ made up, which looks as if a device might have it: so is refused who
+//!   looks like that and was never named, neither by a Device nor by the restrictions of its key.
 //! - A login by AMQP has no client ID, and is no device's.
 //! - Only `vhost` tells the client's address, and only once the secret was checked: keys that are limited to some addresses
 //!   are refused.
 
+pub mod cutting;
+pub mod management;
+pub mod queues;
+pub mod sent;
+pub mod sessions;
+pub mod since;
+
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use self::management::Management;
+use self::sent::Sent;
+use crate::clock::Clock;
 use crate::gateway::{Authenticator, Credentials};
 use crate::policy::{Decision, Reason, Session};
 use crate::topics::Action;
@@ -29,6 +43,11 @@ const VHOST: &str = "/";
 
 /// Where MQTT messages go, and come from.
 const EXCHANGE: &str = "amq.topic";
+
+/// It asks nothing when it delivers.
+const SUBSCRIBE: Action = Action::Subscribe {
+    checks_deliveries: false,
+};
 
 /// Before the number of an issue.
 const TAG: &str = "keyward-";
@@ -104,24 +123,47 @@ impl Answer {
             Self::NotNow => None,
         }
     }
+}
 
-    fn of(decision: &Decision<()>) -> Answer {
-        match decision {
-            Decision::Allow(()) => Self::Allow(None),
-            Decision::Deny(_) => Self::Deny,
-            Decision::Unavailable => Self::NotNow,
+/// RabbitMQ, where sessions can be ended.
+#[derive(Clone)]
+pub struct Broker {
+    /// How.
+    pub management: Management,
+    /// What they may send to, as they were told.
+    pub sent: Sent,
+    clock: Clock,
+}
+
+impl Broker {
+    /// Of which nobody has asked anything yet.
+    pub fn new(management: Management, clock: Clock) -> Broker {
+        Broker {
+            management,
+            sent: Sent::default(),
+            clock,
         }
     }
 }
 
-/// May this device have a session?
-pub async fn user(authenticator: &Authenticator, asked: &User) -> Answer {
-    let credentials = Credentials::new(
-        asked.client_id.as_deref().unwrap_or_default(),
-        &asked.username,
-        &asked.password,
-    );
-    match authenticator.authenticate(&credentials).await {
+/// May this device have a session? What it would inherit is looked at if there is a way to.
+pub async fn user(authenticator: &Authenticator, broker: Option<&Broker>, asked: &User) -> Answer {
+    let client_id = asked.client_id.as_deref().unwrap_or_default();
+    let credentials = Credentials::new(client_id, &asked.username, &asked.password);
+    let decision = match (authenticator.consider(&credentials).await, broker) {
+        (Decision::Allow(session), _)
+            if is_made_up(client_id) && !authenticator.is_named(&session) =>
+        {
+            Decision::Deny(Reason::Malformed)
+        }
+        (Decision::Allow(session), Some(broker)) => {
+            broker.sent.begin(&asked.username, client_id);
+            queues::inherit(authenticator, &broker.management, client_id, session).await
+        }
+        (decision, _) => decision,
+    };
+    authenticator.told(&credentials, &decision);
+    match decision {
         Decision::Allow(session) => Answer::Allow(Some(tag(&session))),
         Decision::Deny(_) => Answer::Deny,
         Decision::Unavailable => Answer::NotNow,
@@ -130,89 +172,98 @@ pub async fn user(authenticator: &Authenticator, asked: &User) -> Answer {
 
 /// May it be in this virtual host?
 pub fn vhost(authenticator: &Authenticator, asked: &Vhost) -> Answer {
-    let is_ours = asked.vhost == VHOST;
-    stands(
-        authenticator,
-        asked.who.session(authenticator).filter(|_| is_ours),
-    )
+    asked.who.may(authenticator, None, asked.vhost == VHOST)
 }
 
 /// May it use this queue, or this exchange? What is sent and received there is asked about on its own.
 pub fn resource(authenticator: &Authenticator, asked: &Resource) -> Answer {
-    let own = |id: &str| {
-        let queue = asked.name.strip_prefix("mqtt-subscription-");
-        let queue = queue.and_then(|queue| queue.strip_prefix(id));
-        matches!(queue, Some("qos0" | "qos1"))
-    };
+    let client_id = asked.who.client_id.as_deref();
+    let own = |id: &str| queues::of(id).contains(&asked.name);
     let is_its = match &*asked.resource {
-        "queue" => asked.who.client_id.as_deref().is_some_and(own),
+        "queue" => client_id.is_some_and(own),
         "exchange" => asked.name == EXCHANGE,
         _ => false,
     };
     let is_ours = asked.vhost == VHOST && is_its;
-    stands(
-        authenticator,
-        asked.who.session(authenticator).filter(|_| is_ours),
-    )
+    asked.who.may(authenticator, None, is_ours)
 }
 
 /// May it send to this routing key, or receive from it?
-pub fn topic(authenticator: &Authenticator, asked: &Topic) -> Answer {
-    let session = session(
-        authenticator,
-        &asked.username,
-        asked.client_id.as_deref(),
-        &asked.tags,
-    );
+pub fn topic(authenticator: &Authenticator, broker: Option<&Broker>, asked: &Topic) -> Answer {
+    let (key, client_id) = (&*asked.username, asked.client_id.as_deref());
+    let client_id = client_id.unwrap_or_default();
     let action = match &*asked.permission {
-        "read" => Some(Action::Subscribe {
-            checks_deliveries: false,
-        }),
+        "read" => Some(SUBSCRIBE),
         "write" => Some(Action::Publish { retain: false }),
         _ => None,
     };
-    let is_ours = asked.vhost == VHOST && asked.name == EXCHANGE;
-    match (session, action) {
-        (Some(session), Some(action)) if is_ours => {
-            Answer::of(&authenticator.authorize(&session, action, &mqtt(&asked.routing_key)))
-        }
-        _ => Answer::Deny,
+    let has_room = broker.is_none_or(|broker| broker.sent.has_room(key, client_id));
+    let is_there = asked.vhost == VHOST && asked.name == EXCHANGE;
+    let topic = mqtt(&asked.routing_key);
+    let act = action.map(|action| (action, &*topic));
+    let is_ours = is_there && has_room && action.is_some();
+    let answer = asked.who().may(authenticator, act, is_ours);
+    if let (Some(Action::Publish { .. }), Answer::Allow(_), Some(broker)) =
+        (action, &answer, broker)
+    {
+        let now = broker.clock.coarse();
+        broker.sent.may(key, client_id, &topic, now);
     }
+    answer
 }
 
-fn stands(authenticator: &Authenticator, session: Option<Session>) -> Answer {
-    match session {
-        Some(session) => Answer::of(&authenticator.confirm(&session)),
-        None => Answer::of(&Decision::Deny(Reason::Malformed)),
+impl Topic {
+    fn who(&self) -> Who {
+        Who {
+            username: self.username.clone(),
+            tags: self.tags.clone(),
+            client_id: self.client_id.clone(),
+        }
     }
 }
 
 impl Who {
+    /// Decides, once, if there is such a thing here.
+    fn may(
+        &self,
+        authenticator: &Authenticator,
+        act: Option<(Action, &str)>,
+        is_ours: bool,
+    ) -> Answer {
+        let session = self.session(authenticator).filter(|_| is_ours);
+        let decision = match (session, act) {
+            (Some(session), Some((action, topic))) => {
+                authenticator.authorize(&session, action, topic)
+            }
+            (Some(session), None) => authenticator.stands(&session),
+            (None, _) => {
+                let client_id = self.client_id.as_deref().unwrap_or_default();
+                authenticator.refuse_to_act(client_id, &self.username)
+            }
+        };
+        match decision {
+            Decision::Allow(()) => Answer::Allow(None),
+            Decision::Deny(_) => Answer::Deny,
+            Decision::Unavailable => Answer::NotNow,
+        }
+    }
+
+    /// The session that `user` admitted, if it did.
     fn session(&self, authenticator: &Authenticator) -> Option<Session> {
-        session(
-            authenticator,
-            &self.username,
-            self.client_id.as_deref(),
-            &self.tags,
-        )
+        let mut tags = self.tags.split([' ', ',']);
+        let revision = tags.find_map(|tag| tag.strip_prefix(TAG))?;
+        let session = authenticator.session_of(self.client_id.as_deref()?, &self.username)?;
+        Some(Session {
+            revision: Some(revision.parse().ok()?),
+            ..session
+        })
     }
 }
 
-/// The session that `user` admitted, if it did.
-fn session(
-    authenticator: &Authenticator,
-    key: &str,
-    device_id: Option<&str>,
-    tags: &str,
-) -> Option<Session> {
-    let revision = tags
-        .split([' ', ','])
-        .find_map(|tag| tag.strip_prefix(TAG))?;
-    let session = authenticator.session_of(device_id?, key)?;
-    Some(Session {
-        revision: Some(revision.parse().ok()?),
-        ..session
-    })
+/// Whether RabbitMQ may have made up this ID, for a client that has none: 16 random bytes as base64url.
+fn is_made_up(client_id: &str) -> bool {
+    let is_one_of_four = client_id.ends_with(['A', 'Q', 'g', 'w']);
+    client_id.len() == 22 && is_one_of_four
 }
 
 fn tag(session: &Session) -> String {
@@ -244,6 +295,14 @@ mod tests {
         for (routing_key, topic) in rows {
             assert_eq!(mqtt(routing_key), topic);
         }
+    }
+
+    #[test]
+    fn an_id_that_was_made_up_is_known_by_its_looks() {
+        assert!(is_made_up("-wFUi1TWEtOa3EG3WCNVWA"));
+        assert!(!is_made_up("-wFUi1TWEtOa3EG3WCNVWB"));
+        assert!(!is_made_up("-wFUi1TWEtOa3EG3WCNVA"));
+        assert!(!is_made_up(""));
     }
 
     #[test]

@@ -71,6 +71,7 @@ impl Gateway {
             audience: "things".to_owned(),
             trusted_proxies: Vec::new(),
             clock,
+            rabbitmq: None,
         });
         let mut gateway = Gateway {
             runtime: runtime.expect("a runtime"),

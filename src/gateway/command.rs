@@ -15,6 +15,9 @@ use super::keyring::{KeyFileError, Keyring};
 use super::metrics::{self, Metrics};
 use super::{Authenticator, Options, Staleness, feed};
 use crate::admin::{self, Addresses, Readiness};
+use crate::brokers::rabbitmq::Broker;
+use crate::brokers::rabbitmq::cutting::Cutter;
+use crate::brokers::rabbitmq::management::{Address, Management, SetUpError};
 use crate::clock::Clock;
 use crate::flags::{Operation, Served};
 use crate::key::EntropyError;
@@ -138,6 +141,30 @@ pub struct GatewayArgs {
     )]
     pub brokers_client_ca: Option<PathBuf>,
 
+    /// RabbitMQ's management API, such as http://127.0.0.1:15672: to end sessions there, and to see what they would
+    /// inherit. Its user needs the tag administrator.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "KEYWARD_RABBITMQ_URL",
+        hide_env_values = true
+    )]
+    pub rabbitmq_url: Option<Address>,
+
+    /// A file with user and password for it, USER:PASSWORD, unless the URL holds them. Read whenever it is used.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYWARD_RABBITMQ_CREDENTIALS",
+        requires = "rabbitmq_url"
+    )]
+    pub rabbitmq_credentials: Option<PathBuf>,
+
+    /// End at most this many sessions of a broker a second that may come back: those that hold a subscription that
+    /// they may not have any more. All others are ended at once.
+    #[arg(long, value_name = "N", env = "KEYWARD_CUT_RATE", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub cut_rate: u32,
+
     /// Write a line of JSON about every decision to standard output.
     #[arg(long, env = "KEYWARD_AUDIT")]
     pub audit: bool,
@@ -177,6 +204,9 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// RabbitMQ cannot be asked.
+    #[error(transparent)]
+    RabbitMq(#[from] SetUpError),
     /// Nothing random is to be had.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -198,6 +228,7 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     };
     let (devices_tls, brokers_tls) = (tls(None)?, tls(args.brokers_client_ca.as_deref())?);
     let keyring = keyring(&args, &clock)?;
+    let rabbitmq = rabbitmq(&args, &clock)?;
     let client = feed::connect().await?;
     let audit = args.audit.then(Audit::to_standard_output);
     let authenticator = Authenticator::new(options, clock.clone(), metrics.clone())?.audited(audit);
@@ -218,8 +249,19 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
         audience: args.audience.clone().unwrap_or_else(|| issuer.clone()),
         issuer,
         trusted_proxies: args.trusted_proxy.clone(),
-        clock,
+        clock: clock.clone(),
+        rabbitmq: rabbitmq.clone(),
     });
+    let cut = async {
+        match rabbitmq {
+            Some(broker) => {
+                Cutter::new(authenticator.clone(), clock, broker, args.cut_rate)
+                    .keep_cutting()
+                    .await
+            }
+            None => std::future::pending().await,
+        }
+    };
     let namespaces = args.served.namespaces();
     info!(
         ?namespaces,
@@ -254,7 +296,7 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     };
     tokio::select! {
         _ = async { tokio::join!(admin, serve) } => {}
-        _ = async { tokio::join!(feed, ready, keyring.keep_up(), guard.keep_up(), keep_up(devices_tls.clone()), keep_up(brokers_tls.clone())) } => {}
+        _ = async { tokio::join!(feed, ready, cut, keyring.keep_up(), guard.keep_up(), keep_up(devices_tls.clone()), keep_up(brokers_tls.clone())) } => {}
     }
     info!("keyward gateway ends");
     Ok(())
@@ -298,6 +340,13 @@ fn keyring(args: &GatewayArgs, clock: &Clock) -> Result<Keyring, StartError> {
         return Ok(Keyring::empty(clock.clone()));
     }
     Ok(Keyring::of_files(args.signing_key.clone(), clock.clone())?)
+}
+
+fn rabbitmq(args: &GatewayArgs, clock: &Clock) -> Result<Option<Broker>, StartError> {
+    let url = args.rabbitmq_url.as_ref();
+    let way = url.map(|url| Management::of(url, args.rabbitmq_credentials.clone()));
+    let way = way.transpose()?;
+    Ok(way.map(|way| Broker::new(way, clock.clone())))
 }
 
 fn issuer(args: &GatewayArgs, devices: SocketAddr) -> String {

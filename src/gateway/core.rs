@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::devices::is_device_id;
 use crate::key::{EntropyError, Secret, random_bytes};
 use crate::policy::{
-    AcceptedVerifier, Decision, DeviceRecord, Hashed, KeyRecord, Known, Matches, Presented, Reason,
-    Session, decide_from_memory, may_return, recognise, relation, stands,
+    AcceptedVerifier, Decision, DeviceRecord, Hashed, Issues, KeyRecord, Known, Matches, Presented,
+    Reason, Session, decide_from_memory, may_return, recognise, relation, stands,
 };
 use crate::topics::{Action, Asker};
 use crate::verifier::Verifier;
@@ -301,6 +301,21 @@ impl Core {
         let directory = self.directory();
         let key = self.known_of(&directory, session).key;
         key.is_some_and(KeyRecord::is_timeless)
+    }
+
+    /// See [`super::Authenticator::is_named`].
+    pub fn is_named(&self, session: &Session) -> bool {
+        let directory = self.directory();
+        let known = self.known_of(&directory, session);
+        known.device.is_some() || known.key.is_some_and(|key| !key.scope().admits_all())
+    }
+
+    /// See [`super::Authenticator::issues`].
+    pub fn issues(&self, session: &Session) -> Option<Issues> {
+        let now = self.clock.wall();
+        let directory = self.directory();
+        let key = directory.key(&session.namespace, &session.key);
+        key.map(|key| key.issues(now))
     }
 
     /// See [`super::Authenticator::resume`].

@@ -27,6 +27,7 @@ use super::Authenticator;
 use super::keyring::Keyring;
 use super::token::Claims;
 use super::tokens::Read;
+use crate::brokers::rabbitmq::Broker;
 use crate::clock::Clock;
 use crate::policy::{Decision, Reason, Session};
 
@@ -109,6 +110,8 @@ pub struct Shared {
     pub trusted_proxies: Vec<IpNet>,
     /// Tells the time to tokens.
     pub clock: Clock,
+    /// RabbitMQ, where sessions are ended.
+    pub rabbitmq: Option<Broker>,
 }
 
 impl Api {

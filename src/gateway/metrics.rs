@@ -70,6 +70,13 @@ impl Metrics {
         self.counters[asked as usize][answer.place()].inc();
     }
 
+    /// How many decisions were counted.
+    #[cfg(test)]
+    pub(super) fn all_decided(&self) -> u64 {
+        let counters = self.counters.iter().flatten();
+        counters.map(|counter| counter.get()).sum()
+    }
+
     /// Shows them.
     pub fn register(&self, to: &mut Registry) {
         to.register(

@@ -11,6 +11,7 @@ use kube::core::{Selector, SelectorExt};
 use thiserror::Error;
 
 use super::compact::{Few, Ids};
+use super::issues::Dropped;
 use crate::api::{
     self, AccessKey, AccessKeyStatus, Device, DeviceClass, KeyState, Restrictions, Tag, TagPair,
 };
@@ -27,6 +28,7 @@ pub struct KeyRecord {
     key: Text,
     rare: Option<Box<Rare>>,
     pub(super) state: KeyState,
+    pub(super) dropped: Dropped,
     pub(super) scope: Scope,
     pub(super) verifiers: Few<AcceptedVerifier>,
 }
@@ -81,6 +83,7 @@ impl KeyRecord {
         Ok(Some(Self {
             key: key.into(),
             state: spec.state,
+            dropped: Dropped::of(access_key),
             scope: Scope::of(&spec.restrictions)?,
             verifiers: accepted_verifiers(status),
             rare: rare.unless_nothing(),

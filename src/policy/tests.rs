@@ -9,6 +9,7 @@ use super::*;
 use crate::api::DeviceClass;
 use crate::verifier::{HashProfile, Verifier};
 
+mod issues;
 mod secrets;
 mod unreadable;
 

@@ -1,5 +1,7 @@
 //! For brokers that ask over HTTP, each in its own words: see [`crate::brokers`].
 
+use std::sync::Once;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
@@ -8,6 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tracing::warn;
 
 use super::Api;
 use super::answers::{json, losant, soon, unread};
@@ -16,9 +19,20 @@ use crate::policy::Decision;
 
 type Body = Result<Bytes, BytesRejection>;
 
+/// Said once.
+static UNCUT: Once = Once::new();
+
 pub(super) async fn rabbitmq_user(State(api): State<Api>, body: Body) -> Response {
     match form(body) {
-        Ok(asked) => rabbitmq(&rabbitmq::user(&api.0.authenticator, &asked).await),
+        Ok(asked) => {
+            let broker = api.0.rabbitmq.as_ref();
+            if broker.is_none() {
+                UNCUT.call_once(|| {
+                    warn!("no --rabbitmq-url: RabbitMQ asks, and its sessions are not cut");
+                });
+            }
+            rabbitmq(&rabbitmq::user(&api.0.authenticator, broker, &asked).await)
+        }
         Err(answer) => *answer,
     }
 }
@@ -39,7 +53,10 @@ pub(super) async fn rabbitmq_resource(State(api): State<Api>, body: Body) -> Res
 
 pub(super) async fn rabbitmq_topic(State(api): State<Api>, body: Body) -> Response {
     match form(body) {
-        Ok(asked) => rabbitmq(&rabbitmq::topic(&api.0.authenticator, &asked)),
+        Ok(asked) => {
+            let broker = api.0.rabbitmq.as_ref();
+            rabbitmq(&rabbitmq::topic(&api.0.authenticator, broker, &asked))
+        }
         Err(answer) => *answer,
     }
 }
@@ -59,7 +76,8 @@ fn rabbitmq(answer: &rabbitmq::Answer) -> Response {
             let headers = [(CONTENT_TYPE, "text/plain"), (CACHE_CONTROL, "no-store")];
             (headers, text).into_response()
         }
-        None => try_again(),
+        // With Retry-After, RabbitMQ would ask again, on and on, and the device hear nothing.
+        None => unavailable(),
     }
 }
 
@@ -113,9 +131,13 @@ fn refused() -> Response {
 }
 
 fn try_again() -> Response {
-    soon(losant(
+    soon(unavailable())
+}
+
+fn unavailable() -> Response {
+    losant(
         StatusCode::SERVICE_UNAVAILABLE,
         "Unavailable",
         "Try again later.",
-    ))
+    )
 }

@@ -52,6 +52,7 @@ impl Gateway {
                 audience: AUDIENCE.to_owned(),
                 trusted_proxies: vec!["10.0.0.0/8".parse().expect("a range")],
                 clock,
+                rabbitmq: None,
             }),
             hand,
             watched,

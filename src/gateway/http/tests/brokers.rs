@@ -8,7 +8,17 @@ async fn rabbitmq(gateway: &Gateway, path: &str, form: &[(&str, &str)]) -> Answe
     let request = Request::post(format!("/rabbitmq/{path}"));
     let request = request.header("content-type", "application/x-www-form-urlencoded");
     let request = request.body(body.into()).expect("a request");
-    gateway.ask(gateway.api.brokers(), request).await
+    decided_once(gateway, request).await
+}
+
+/// Each question is one decision, whoever refuses it, unless it cannot be read.
+async fn decided_once(gateway: &Gateway, request: Request<Body>) -> Answer {
+    let decided = || gateway.api.0.authenticator.0.metrics.all_decided();
+    let before = decided();
+    let answer = gateway.ask(gateway.api.brokers(), request).await;
+    let is_read = answer.status != 400;
+    assert_eq!(decided() - before, u64::from(is_read));
+    answer
 }
 
 async fn says(gateway: &Gateway, path: &str, form: &[(&str, &str)]) -> String {
@@ -187,12 +197,8 @@ async fn go_auth_is_answered_by_status_and_by_body() {
     let gateway = Gateway::new();
     let ask = async |path: &str, kind: &str, body: String| {
         let request = Request::post(format!("/goauth/{path}")).header("content-type", kind);
-        let answer = gateway
-            .ask(
-                gateway.api.brokers(),
-                request.body(body.into()).expect("a request"),
-            )
-            .await;
+        let answer = decided_once(&gateway, request.body(body.into()).expect("a request"));
+        let answer = answer.await;
         assert_eq!(answer.json()["ok"], json!(answer.status == 200));
         answer.status
     };

@@ -6,4 +6,5 @@
 pub mod goauth;
 pub mod looks;
 pub mod mosquitto;
+pub mod nats;
 pub mod rabbitmq;

@@ -6,5 +6,6 @@
 pub mod goauth;
 pub mod looks;
 pub mod mosquitto;
+pub mod nats;
 pub mod pace;
 pub mod rabbitmq;

@@ -63,7 +63,7 @@ use crate::clock::Clock;
 use crate::devices::is_device_id;
 use crate::key::EntropyError;
 use crate::policy::{Decision, DeviceRecord, Issues, KeyRecord, Reason, Session};
-use crate::topics::{Action, Grants, InvalidRoot, Layout, Root};
+use crate::topics::{Action, Grants, InvalidRoot, Layout, Permitted, Reach, Root};
 use crate::verifier::{Thumbprint, Verifier};
 
 /// What a gateway is told when it starts.
@@ -338,6 +338,18 @@ impl Authenticator {
         self.0.granted(session)
     }
 
+    /// Which devices a session reaches, and what else, for as long as nothing changes; none if there is no such key. Of
+    /// sessions with the same key only those of gateways differ.
+    pub fn reach(&self, session: &Session) -> Option<Reach> {
+        self.0.reach(session)
+    }
+
+    /// All that a session may do which reaches this.
+    pub fn permitted(&self, session: &Session, reach: &Reach) -> Permitted {
+        let layout = &self.0.options.layout;
+        Permitted::of(layout, &session.namespace, &session.device_id, reach)
+    }
+
     /// The session of a device that was admitted by this verifier, if it stands.
     pub fn resume(&self, named: &Resumed<'_>) -> Decision {
         let decision = self.0.resume(named);
@@ -375,6 +387,11 @@ impl Authenticator {
             act: Some((action, topic)),
         };
         self.0.decided(Asked::Authorize, subject, decision);
+    }
+
+    /// The one namespace that is served, if it is one.
+    pub fn namespace(&self) -> Option<&str> {
+        self.0.options.namespace.as_deref()
     }
 
     /// The device ID as the device presents it.

@@ -36,7 +36,7 @@ use crate::devices::is_device_id;
 use crate::key::{Check, Secret, is_foreign_secret, is_secret};
 use crate::sources::Sources;
 use crate::text::Text;
-use crate::topics::Relation;
+use crate::topics::{Reach, Relation};
 
 mod compact;
 mod issues;
@@ -215,6 +215,38 @@ pub fn relation(
         false if is_admitted => Relation::Admitted,
         false => Relation::Other,
     }
+}
+
+/// What the device with this ID reaches that has a session; `known` is about the session's key and device, `devices` are
+/// all of the namespace. None without a key.
+pub fn reach<'a>(
+    known: Known<'_>,
+    device_id: &str,
+    devices: impl Iterator<Item = &'a DeviceRecord>,
+) -> Option<Reach> {
+    let key = known.key?;
+    let (scope, all) = (key.scope(), key.scope().admits_all());
+    let is_gateway = known.device.map(DeviceRecord::class) == Some(DeviceClass::Gateway);
+    let mut admitted: Vec<Text> = scope.listed().map(Text::from).collect();
+    let mut peripherals = Vec::new();
+    let to_ask = (scope.asks_devices() || is_gateway).then_some(devices);
+    for device in to_ask.into_iter().flatten() {
+        if !all && scope.admits(device.id(), Some(device)) {
+            admitted.push(device.id().clone());
+        }
+        if relation(known, device_id, device.id(), Some(device)) == Relation::Peripheral {
+            peripherals.push(device.id().clone());
+        }
+    }
+    admitted.sort_unstable();
+    admitted.dedup();
+    peripherals.sort_unstable();
+    Some(Reach {
+        all,
+        admitted,
+        peripherals,
+        grants: key.grants().clone(),
+    })
 }
 
 /// What a client presents. Has no `Debug`: the secret is plaintext.

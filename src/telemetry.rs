@@ -104,12 +104,14 @@ pub enum TelemetryError {
 ///
 /// Of kube's client, WARN and DEBUG repeat bodies, and ERROR says of a request that failed only that
 /// one did, which whoever sent it says better. The others write no body today, but at TRACE they
-/// write what they send and receive piece by piece, and headers with the token among it.
-const LIMITS: [(&str, LevelFilter); 12] = [
+/// write what they send and receive piece by piece, and headers with the token among it. What
+/// async_nats says at INFO, whoever uses it says, too.
+const LIMITS: [(&str, LevelFilter); 13] = [
     ("kube_client::client::tls", LevelFilter::WARN),
     ("kube_client::client", LevelFilter::OFF),
     ("kube_client", LevelFilter::DEBUG),
     ("kube_core", LevelFilter::DEBUG),
+    ("async_nats", LevelFilter::WARN),
     ("h2", LevelFilter::INFO),
     ("hyper", LevelFilter::DEBUG),
     ("hyper_util", LevelFilter::DEBUG),

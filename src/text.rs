@@ -1,6 +1,7 @@
 //! Short texts, which gateways keep and hand out in great number.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -88,6 +89,18 @@ impl PartialEq for Text {
 
 impl Eq for Text {}
 
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Hash for Text {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
@@ -129,6 +142,7 @@ mod tests {
             prop_assert!(made == *text && made == same);
             prop_assert_eq!(made == *other, text == other);
             prop_assert_eq!(made == another, text == other);
+            prop_assert_eq!(made.cmp(&another), text.cmp(&other));
         }
 
         #[test]

@@ -17,9 +17,11 @@
 mod filters;
 mod grants;
 mod layout;
+mod permitted;
 
 pub use grants::{Grants, Lists, UnreadableFilter};
 pub use layout::{InvalidRoot, Layout, Root};
+pub use permitted::{Permitted, Reach};
 
 use self::filters::{Filter, covered, covers, meet};
 

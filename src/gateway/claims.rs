@@ -78,6 +78,14 @@ impl<R: Claims> Register<R> {
         Some(&objects.at[*place].record)
     }
 
+    /// The records of a namespace whose claims stand.
+    pub fn of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a R> {
+        let objects = &self.objects;
+        let standing = self.by_id.iter();
+        let own = standing.filter(move |place| objects.namespace(**place) == namespace);
+        own.map(|place| &objects.at[*place].record)
+    }
+
     /// The record of the object with this name, whether its claim stands or not.
     pub fn named(&self, namespace: &str, name: &str) -> Option<&R> {
         let known = self.claimant(namespace, name);

@@ -15,6 +15,7 @@ use super::keyring::{KeyFileError, Keyring};
 use super::metrics::{self, Metrics};
 use super::{Authenticator, Options, Staleness, feed};
 use crate::admin::{self, Addresses, Readiness};
+use crate::brokers::nats::{self, Nats, NatsArgs};
 use crate::brokers::rabbitmq::Broker;
 use crate::brokers::rabbitmq::cutting::Cutter;
 use crate::brokers::rabbitmq::management::{Address, Management, SetUpError};
@@ -160,14 +161,22 @@ pub struct GatewayArgs {
     )]
     pub rabbitmq_credentials: Option<PathBuf>,
 
-    /// End at most this many sessions of a broker a second that may come back: those that hold a subscription that
-    /// they may not have any more. All others are ended at once.
-    #[arg(long, value_name = "N", env = "KEYWARD_CUT_RATE", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub cut_rate: u32,
-
     /// Write a line of JSON about every decision to standard output.
     #[arg(long, env = "KEYWARD_AUDIT")]
     pub audit: bool,
+
+    /// Cut no more sessions a second than this of those that may come back at once.
+    #[arg(
+        long,
+        value_name = "N",
+        env = "KEYWARD_CUT_RATE",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub cut_rate: u32,
+
+    #[command(flatten)]
+    nats: NatsArgs,
 }
 
 fn proxy(text: &str) -> Result<IpNet, UnreadableSources> {
@@ -207,6 +216,9 @@ pub enum StartError {
     /// RabbitMQ cannot be asked.
     #[error(transparent)]
     RabbitMq(#[from] SetUpError),
+    /// NATS cannot be served.
+    #[error(transparent)]
+    Nats(#[from] nats::StartError),
     /// Nothing random is to be had.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -232,6 +244,8 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     let client = feed::connect().await?;
     let audit = args.audit.then(Audit::to_standard_output);
     let authenticator = Authenticator::new(options, clock.clone(), metrics.clone())?.audited(audit);
+
+    let nats = args.nats.serve(&authenticator, &clock, args.cut_rate)?;
 
     let (devices, devices_at) = listener::bind(args.devices_listen, "--devices-listen").await?;
     let (brokers, brokers_at) = listener::bind(args.brokers_listen, "--brokers-listen").await?;
@@ -292,14 +306,28 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
                 guard.before(api.front_ends()),
                 shutdown.wait()
             ),
+            answer_nats(nats.as_ref(), shutdown.wait()),
         );
     };
     tokio::select! {
         _ = async { tokio::join!(admin, serve) } => {}
-        _ = async { tokio::join!(feed, ready, cut, keyring.keep_up(), guard.keep_up(), keep_up(devices_tls.clone()), keep_up(brokers_tls.clone())) } => {}
+        _ = async { tokio::join!(feed, ready, cut, keyring.keep_up(), guard.keep_up(), keep_up(devices_tls.clone()), keep_up(brokers_tls.clone()), keep_cutting(nats.as_ref())) } => {}
     }
     info!("keyward gateway ends");
     Ok(())
+}
+
+async fn answer_nats(nats: Option<&Nats>, shutdown: Shutdown) {
+    if let Some(nats) = nats {
+        nats.answer_until(shutdown).await;
+    }
+}
+
+async fn keep_cutting(nats: Option<&Nats>) {
+    match nats {
+        Some(nats) => nats.keep_cutting().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn keep_up(tls: Option<Tls>) {

@@ -21,9 +21,9 @@ use crate::devices::is_device_id;
 use crate::key::{EntropyError, Secret, random_bytes};
 use crate::policy::{
     AcceptedVerifier, Decision, DeviceRecord, Hashed, Issues, KeyRecord, Known, Matches, Presented,
-    Reason, Session, decide_from_memory, may_return, recognise, relation, stands,
+    Reason, Session, decide_from_memory, may_return, reach, recognise, relation, stands,
 };
-use crate::topics::{Action, Asker};
+use crate::topics::{Action, Asker, Reach};
 use crate::verifier::Verifier;
 
 /// What clones of an authenticator share.
@@ -316,6 +316,14 @@ impl Core {
         let directory = self.directory();
         let key = directory.key(&session.namespace, &session.key);
         key.map(|key| key.issues(now))
+    }
+
+    /// See [`super::Authenticator::reach`].
+    pub fn reach(&self, session: &Session) -> Option<Reach> {
+        let directory = self.directory();
+        let known = self.known_of(&directory, session);
+        let devices = directory.devices_of(&session.namespace);
+        reach(known, &session.device_id, devices)
     }
 
     /// See [`super::Authenticator::resume`].

@@ -40,6 +40,11 @@ impl Directory {
         self.devices.get(namespace, id)
     }
 
+    /// The records of all Devices of a namespace.
+    pub fn devices_of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a DeviceRecord> {
+        self.devices.of(namespace)
+    }
+
     /// The record of the Device with this name, whether it has its ID or another Device does.
     pub fn device_named(&self, namespace: &str, name: &str) -> Option<&DeviceRecord> {
         self.devices.named(namespace, name)

@@ -57,6 +57,11 @@ impl Ids {
         Self(ids.join("\n").into())
     }
 
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split('\n').filter(|id| !id.is_empty())
+    }
+
     /// Whether this is one of them.
     pub fn hold(&self, id: &str) -> bool {
         // Mostly there is one.
@@ -89,7 +94,9 @@ mod tests {
         #[test]
         fn a_list_holds_its_ids_and_nothing_else(ids in prop::collection::vec("[a-c-]{1,3}", 0..40)) {
             let list = Ids::of(&ids);
+            prop_assert!(list.iter().all(|id| list.hold(id)));
             for id in short_texts() {
+                prop_assert_eq!(list.iter().any(|one| one == id), list.hold(&id));
                 prop_assert_eq!(list.hold(&id), ids.contains(&id), "{} in {:?}", id, ids);
             }
         }

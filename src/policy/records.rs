@@ -333,6 +333,20 @@ impl Scope {
         matches!(self, Self::AllDevices)
     }
 
+    /// The devices that are admitted by their ID, whether Devices have these or not.
+    pub fn listed(&self) -> impl Iterator<Item = &str> {
+        let restricted = match self {
+            Self::AllDevices => None,
+            Self::Restricted(restricted) => Some(restricted),
+        };
+        restricted.into_iter().flat_map(|own| own.ids.iter())
+    }
+
+    /// Whether devices are admitted by what their Devices say.
+    pub fn asks_devices(&self) -> bool {
+        matches!(self, Self::Restricted(Restricted { marks: Some(_), .. }))
+    }
+
     /// Whether the device with this ID is admitted; `device` is the record of the Device that has
     /// it, if any.
     pub fn admits(&self, device_id: &str, device: Option<&DeviceRecord>) -> bool {

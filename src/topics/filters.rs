@@ -72,7 +72,7 @@ pub(super) fn meet<'a>(mut one: &[&'a str], mut other: &[&'a str]) -> Option<Fil
 
 /// Whether `filter` matches this topic.
 #[cfg(test)]
-fn matches(filter: &[&str], topic: &[&str]) -> bool {
+pub(super) fn matches(filter: &[&str], topic: &[&str]) -> bool {
     match (filter, topic) {
         (["#"], _) | ([], []) => true,
         (["+", filter @ ..], [_, topic @ ..]) => matches(filter, topic),

@@ -1,12 +1,13 @@
 //! What a key grants outside the topic root.
 
+use serde::Serialize;
 use thiserror::Error;
 
 use super::Action;
 use crate::api::{TopicFilter, Topics};
 
 /// Topics beyond those of devices.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub enum Grants {
     /// None.
     #[default]
@@ -20,7 +21,7 @@ pub enum Grants {
 }
 
 /// A list for each direction. In a filter `{device}` stands for the ID of the session's device.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Lists {
     publish: Box<[Box<str>]>,
     subscribe: Box<[Box<str>]>,

@@ -1,0 +1,257 @@
+//! Ends sessions by the system account.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_nats::{Client, RequestErrorKind};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info, warn};
+
+use super::super::looks::{Seen, keep_looking};
+use super::super::pace::Pace;
+use super::reaches::Reaches;
+use super::sessions::{Answer, Connection, Page};
+use super::verdict::{Judge, Verdict, may_return};
+use super::{Servers, lock};
+use crate::clock::Clock;
+use crate::gateway::Authenticator;
+use crate::policy::{Reason, Session};
+
+/// So long servers have to say that they are there.
+const ROLL_CALL: Duration = Duration::from_millis(500);
+
+/// So often they are asked.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Sessions on a page of the list.
+const PAGE: usize = 1024;
+
+/// So many are cut at a time.
+const AT_ONCE: usize = 32;
+
+/// Cuts sessions.
+pub struct Cutting<'a> {
+    pub authenticator: &'a Authenticator,
+    pub clock: &'a Clock,
+    pub reaches: &'a Mutex<Reaches>,
+    pub servers: &'a Servers,
+    /// The account that devices are in.
+    pub account: &'a str,
+    pub pace: Mutex<Pace>,
+    /// As the system account.
+    pub client: Client,
+    /// Told when no server is known to be there.
+    pub none_is_known: Notify,
+}
+
+/// Why a server has not done what it was asked for.
+#[derive(Debug, Error)]
+enum Unanswered {
+    #[error("the server is gone")]
+    Gone,
+    #[error("{0}")]
+    Request(#[from] async_nats::RequestError),
+    #[error("the server answers what cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the server says: {0}")]
+    Refused(String),
+}
+
+/// A session that is to end.
+struct Cut {
+    cid: u64,
+    session: Session,
+    reason: Reason,
+}
+
+/// What has come of a look so far.
+struct Look {
+    ends: Option<Timestamp>,
+    is_whole: bool,
+    sessions: usize,
+}
+
+impl Cutting<'_> {
+    /// Holds the sessions against what is known, whenever it is time to. Never ends.
+    pub async fn keep_cutting(&self) {
+        let mut was_whole = false;
+        let look = keep_looking(self.authenticator, self.clock, async || {
+            let seen = self.look().await;
+            let is_whole = seen != Seen::NotAll;
+            match (was_whole, is_whole) {
+                (true, false) => warn!("not all sessions of NATS could be looked at, or cut"),
+                (false, true) => info!("all sessions of NATS are looked at"),
+                _ => {}
+            }
+            was_whole = is_whole;
+            seen
+        });
+        tokio::join!(look, self.keep_calling());
+    }
+
+    /// Asks from time to time which servers there are, and at once if none is known. Never ends. That is not a part of a
+    /// look: what takes long is not done again soon.
+    async fn keep_calling(&self) {
+        loop {
+            self.call().await;
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = self.none_is_known.notified() => {}
+            }
+        }
+    }
+
+    /// Each server answers.
+    async fn call(&self) {
+        let inbox = self.client.new_inbox();
+        let Ok(mut answers) = self.client.subscribe(inbox.clone()).await else {
+            return;
+        };
+        let asked = self
+            .client
+            .publish_with_reply("$SYS.REQ.SERVER.PING", inbox, "".into());
+        if asked.await.is_err() {
+            return;
+        }
+        let end = Instant::now() + ROLL_CALL;
+        while let Ok(Some(answer)) = timeout_at(end, answers.next()).await {
+            if let Ok(answer) = serde_json::from_slice::<Answer<IgnoredAny>>(&answer.payload) {
+                self.servers.add(&answer.server.id);
+            }
+        }
+    }
+
+    async fn look(&self) -> Seen {
+        let servers = self.servers.all();
+        if servers.is_empty() {
+            self.none_is_known.notify_one();
+            return Seen::NotAll;
+        }
+        let now = self.clock.now();
+        let mut look = Look {
+            ends: None,
+            is_whole: true,
+            sessions: 0,
+        };
+        for server in servers {
+            match self.look_at(&server, &mut look).await {
+                Ok(()) => {}
+                Err(Unanswered::Gone) => {
+                    self.servers.remove(&server);
+                    look.is_whole = false;
+                }
+                Err(error) => {
+                    info!("the NATS server {server} cannot be asked: {error}");
+                    look.is_whole = false;
+                }
+            }
+        }
+        debug!(sessions = look.sessions, "sessions of NATS were looked at");
+        if !look.is_whole {
+            return Seen::NotAll;
+        }
+        lock(self.reaches).end_look();
+        Seen::All(look.ends.map(|ends| {
+            let rest = Duration::try_from(ends.duration_since(now.wall));
+            now.monotonic + rest.unwrap_or_default()
+        }))
+    }
+
+    /// Looks at the sessions of a server page by page, and cuts.
+    async fn look_at(&self, server: &str, look: &mut Look) -> Result<(), Unanswered> {
+        let mut all = Vec::new();
+        let mut total = 0;
+        loop {
+            let asked = json!({
+                "auth": true, "acc": self.account, "sort": "cid", "offset": all.len(), "limit": PAGE,
+            });
+            let page: Page = self.ask(server, "CONNZ", &asked).await?;
+            // Where some have gone meanwhile, others have moved to a page that was read before.
+            look.is_whole &= total <= page.total;
+            total = page.total;
+            let was_last = page.connections.is_empty();
+            all.extend(page.connections);
+            if was_last || all.len() >= total {
+                break;
+            }
+        }
+        // What is known now is no older than what any of them was given.
+        let judge = Judge::new(self.authenticator, self.reaches);
+        let cuts = look.cuts_of(&all, judge);
+        look.is_whole &= self.cut_all(server, cuts).await;
+        Ok(())
+    }
+
+    /// Whether all have ended.
+    async fn cut_all(&self, server: &str, cuts: Vec<Cut>) -> bool {
+        let now = self.clock.monotonic();
+        let is_due = |cut: &Cut| !may_return(cut.reason) || lock(&self.pace).take(1, now) == 1;
+        let (due, later): (Vec<Cut>, Vec<Cut>) = cuts.into_iter().partition(is_due);
+        let ended = stream::iter(due).map(|cut| self.cut(server, cut));
+        let ended = ended.buffer_unordered(AT_ONCE);
+        let all_ended = ended.fold(true, async |all, ended| all & ended).await;
+        all_ended && later.is_empty()
+    }
+
+    async fn cut(&self, server: &str, cut: Cut) -> bool {
+        let asked = json!({ "cid": cut.cid });
+        match self.ask::<Option<IgnoredAny>>(server, "KICK", &asked).await {
+            Ok(_) => self.authenticator.cut(&cut.session, cut.reason),
+            // It has ended by itself.
+            Err(Unanswered::Refused(_)) => {}
+            Err(error) => {
+                info!("the NATS server {server} has not cut a session: {error}");
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        server: &str,
+        what: &str,
+        asked: &Value,
+    ) -> Result<T, Unanswered> {
+        let subject = format!("$SYS.REQ.SERVER.{server}.{what}");
+        let answer = self.client.request(subject, asked.to_string().into()).await;
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => Unanswered::Gone,
+            _ => Unanswered::Request(error),
+        })?;
+        let answer: Answer<T> = serde_json::from_slice(&answer.payload)?;
+        match (answer.error, answer.data) {
+            (Some(problem), _) => Err(Unanswered::Refused(problem.description)),
+            (None, Some(data)) => Ok(data),
+            (None, None) => Ok(serde_json::from_value(Value::Null)?),
+        }
+    }
+}
+
+impl Look {
+    fn cuts_of(&mut self, connections: &[Connection], mut judge: Judge<'_>) -> Vec<Cut> {
+        let mut cuts = Vec::new();
+        for connection in connections {
+            let verdict = judge.judge(connection);
+            self.sessions += usize::from(verdict.is_some());
+            match verdict {
+                None | Some(Verdict::Stays(None)) => {}
+                Some(Verdict::Stays(Some(ends))) => {
+                    self.ends = Some(self.ends.map_or(ends, |first| first.min(ends)));
+                }
+                Some(Verdict::Ends(session, reason)) => cuts.push(Cut {
+                    cid: connection.cid,
+                    session,
+                    reason,
+                }),
+            }
+        }
+        cuts
+    }
+}

@@ -1,6 +1,6 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # The part of the demo that speaks MQTT: mosquitto with Keyward's plugin, and mosquitto's own clients as devices. To be
-# sourced by `demo`.
+# sourced by `demo`, which sets what is not set here.
 
 speak_mqtt() {
   tell "Devices speak MQTT, too. On again, and mosquitto, as deploy/brokers/mosquitto/mosquitto.conf has it: its plugin" \

@@ -6,17 +6,16 @@
 #[path = "nats/broker.rs"]
 mod broker;
 #[path = "brokers/mqtt.rs"]
-#[allow(dead_code)]
 mod mqtt;
 #[path = "nats/operation.rs"]
 mod operation;
 #[path = "nats/own_protocol.rs"]
 mod own_protocol;
 #[path = "brokers/scene.rs"]
-#[allow(dead_code)]
 mod scene;
 mod support;
 
+use broker::Settings;
 use kube::api::DeleteParams;
 use mqtt::{Connect, Message, Refused, Session, Version};
 use scene::{Scene, arrives};
@@ -112,7 +111,7 @@ async fn who_may_connect_does_and_all_others_are_refused_alike() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_where_requests_are_not_sealed() {
-    who_may_connect_does(Scene::with(Version::V311, "# no xkey").await).await;
+    who_may_connect_does(Scene::with(Version::V311, Settings::with("# no xkey")).await).await;
 }
 
 /// A session of a device that may subscribe to this: what a key gained counts for those who connect then.

@@ -4,7 +4,6 @@
 #[path = "rabbitmq/broker.rs"]
 mod broker;
 // RabbitMQ 3.10 speaks MQTT 3.1.1 only.
-#[allow(dead_code)]
 #[path = "brokers/mqtt.rs"]
 mod mqtt;
 #[path = "rabbitmq/scene.rs"]

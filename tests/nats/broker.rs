@@ -31,7 +31,7 @@ pub struct Broker {
 }
 
 /// What a test has otherwise than what is shipped.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The namespace that is served.
     pub namespace: String,
@@ -40,18 +40,25 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// With more lines.
+    pub fn with(more: &str) -> Settings {
+        Settings {
+            more: more.to_owned(),
+            ..Settings::default()
+        }
+    }
+
     fn are_sealed(&self) -> bool {
         !self.more.contains("# no xkey")
     }
 }
 
 impl Broker {
-    /// Starts both, and waits until clients may be admitted.
-    pub async fn start(settings: Settings) -> Broker {
+    /// Starts both, the gateway on this way to the API server, and waits until clients may be admitted.
+    pub async fn with(settings: Settings, access: Access) -> Broker {
         let folder = Folder::new("nats");
         let [at, core] =
             [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let access = Access::admin().as_gateway().await;
         let mut broker = Broker {
             at,
             core,

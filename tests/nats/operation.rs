@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{delete_key, lives, scene};
-use crate::broker::ISSUER_SEED;
+use crate::broker::{ISSUER_SEED, Settings};
 use crate::mqtt::Version;
 use crate::scene::Scene;
 use crate::support::process::{Access, Folder, Launcher};
@@ -11,7 +11,7 @@ use crate::support::wait::found;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_gateway_nobody_comes_in_and_what_changed_counts_when_there_is_one() {
-    let mut scene = Scene::with(Version::V311, "# no xkey").await;
+    let mut scene = Scene::with(Version::V311, Settings::with("# no xkey")).await;
     let pumps = json!({ "deviceIds": ["pump-1", "pump-2"] });
     let pumps = scene.key("pumps", pumps).await;
     let valves = json!({ "deviceIds": ["valve-1", "valve-2"] });
@@ -75,7 +75,7 @@ async fn gateways_share_the_work_and_do_not_cut_what_another_has_admitted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_do_more_than_nats_can_carry_is_refused() {
-    let scene = Scene::with(Version::V311, "max_payload: 8192").await;
+    let scene = Scene::with(Version::V311, Settings::with("max_payload: 8192")).await;
     let many: Vec<String> = (0..100).map(|number| format!("pump-{number}")).collect();
     let many = scene.key("many", json!({ "deviceIds": many })).await;
     let few = scene.key("few", json!({ "deviceIds": ["pump-1"] })).await;

@@ -256,16 +256,13 @@ fn what_ends_by_the_clock_is_judged_by_it_each_time() {
 fn a_costly_hash_is_not_for_the_brokers_thread() {
     let scene = Scene::new(HashProfile::Owasp);
     assert_eq!(scene.connect(ONE, "pump-1", SECRET), Answer::NotNow);
-    let tries = (0..10_000).map(|_| {
-        std::thread::yield_now();
+    // Somebody else hashes it meanwhile, whenever the machine lets them.
+    let tries = (0..60_000).map(|_| {
+        std::thread::sleep(Duration::from_millis(1));
         scene.connect(ONE, "pump-1", SECRET)
     });
     let mut tries = tries.skip_while(|answer| *answer == Answer::NotNow);
-    assert_eq!(
-        tries.next(),
-        Some(Answer::Yes),
-        "somebody else has hashed it meanwhile"
-    );
+    assert_eq!(tries.next(), Some(Answer::Yes));
     assert_eq!(scene.connect(ONE, "pump-1", WRONG), Answer::No);
 }
 

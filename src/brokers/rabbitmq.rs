@@ -157,8 +157,13 @@ pub async fn user(authenticator: &Authenticator, broker: Option<&Broker>, asked:
             Decision::Deny(Reason::Malformed)
         }
         (Decision::Allow(session), Some(broker)) => {
-            broker.sent.begin(&asked.username, client_id);
-            queues::inherit(authenticator, &broker.management, client_id, session).await
+            let inherited = queues::inherit(authenticator, &broker.management, client_id, session);
+            let decision = inherited.await;
+            // One that is not admitted takes no session over.
+            if matches!(decision, Decision::Allow(_)) {
+                broker.sent.begin(&asked.username, client_id);
+            }
+            decision
         }
         (decision, _) => decision,
     };

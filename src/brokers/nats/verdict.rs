@@ -79,5 +79,5 @@ impl<'a> Judge<'a> {
 
 /// Whether a session that ends for this reason may come back at once.
 pub fn may_return(reason: Reason) -> bool {
-    matches!(reason, Reason::Topic | Reason::BadSecret)
+    reason == Reason::Topic
 }

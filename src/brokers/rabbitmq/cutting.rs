@@ -153,7 +153,8 @@ impl Cutter {
                     return Verdict::Stays(until);
                 }
                 Ok(_) => (Reason::Topic, true),
-                Err(Ended) => (Reason::BadSecret, true),
+                // Some may come back, but who has only the old secret must not stay for them.
+                Err(Ended) => (Reason::BadSecret, false),
             },
         };
         Verdict::Ends(Cut {

@@ -233,7 +233,7 @@ impl Authenticator {
 
     /// Counts what was decided about a device that presented itself, and writes it down.
     pub fn told(&self, credentials: &Credentials<'_>, decision: &Decision) {
-        let subject = Subject {
+        let subject = || Subject {
             namespace: self.0.options.namespace.as_deref().unwrap_or_default(),
             key: credentials.key,
             device_id: credentials.device_id,
@@ -245,13 +245,7 @@ impl Authenticator {
 
     /// A session is over because of what is known now.
     pub fn cut(&self, session: &Session, reason: Reason) {
-        let subject = Subject {
-            namespace: &session.namespace,
-            key: &session.key,
-            device_id: &session.device_id,
-            source: session.source,
-            act: None,
-        };
+        let subject = || Subject::of(session, None);
         self.0
             .decided(Asked::Cut, subject, &Decision::<()>::Deny(reason));
     }
@@ -288,13 +282,7 @@ impl Authenticator {
     /// Whether a session stands, as somebody asks who serves it.
     pub fn stands(&self, session: &Session) -> Decision<()> {
         let decision = self.0.confirm(session);
-        let subject = Subject {
-            namespace: &session.namespace,
-            key: &session.key,
-            device_id: &session.device_id,
-            source: session.source,
-            act: None,
-        };
+        let subject = || Subject::of(session, None);
         self.0.decided(Asked::Authorize, subject, &decision);
         decision
     }
@@ -303,7 +291,7 @@ impl Authenticator {
     /// device ID is as the device presents it.
     pub fn refuse_to_act(&self, device_id: &str, key: &str) -> Decision<()> {
         let decision = Decision::Deny(Reason::Malformed);
-        let subject = Subject {
+        let subject = || Subject {
             namespace: self.0.options.namespace.as_deref().unwrap_or_default(),
             key,
             device_id,
@@ -353,7 +341,7 @@ impl Authenticator {
     /// The session of a device that was admitted by this verifier, if it stands.
     pub fn resume(&self, named: &Resumed<'_>) -> Decision {
         let decision = self.0.resume(named);
-        let subject = Subject {
+        let subject = || Subject {
             namespace: named.namespace,
             key: named.key,
             device_id: named.device_id,
@@ -379,13 +367,7 @@ impl Authenticator {
     }
 
     fn done(&self, session: &Session, action: Action, topic: &str, decision: &Decision<()>) {
-        let subject = Subject {
-            namespace: &session.namespace,
-            key: &session.key,
-            device_id: &session.device_id,
-            source: session.source,
-            act: Some((action, topic)),
-        };
+        let subject = || Subject::of(session, Some((action, topic)));
         self.0.decided(Asked::Authorize, subject, decision);
     }
 

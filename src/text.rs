@@ -34,7 +34,8 @@ impl Text {
         }
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    /// Its bytes, which are had for less.
+    pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Kept::Short(length, bytes) => &bytes[..usize::from(*length)],
             Kept::Long(text) => text.as_bytes(),

@@ -12,7 +12,7 @@ use super::mqtt::{Connect, Session};
 use super::rivals::{Plain, with_plugin};
 
 /// Each device gets so many, in each round.
-const EACH: usize = 30;
+const EACH: usize = 60;
 
 pub async fn run(fleet: &Fleet) -> Vec<Row> {
     let (own, plain) = (with_plugin(fleet).await, Plain::start(fleet).await);

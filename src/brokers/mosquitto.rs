@@ -39,7 +39,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use self::permits::Permits;
+use self::permits::{Mark, Permits};
 use self::sessions::{Entry, Sessions};
 use self::share::Share;
 use super::looks::{Seen, keep_looking};
@@ -178,11 +178,12 @@ impl Adapter {
 
     /// Whether this is a session that is asked about again, as after SIGHUP, and may go on for what is known.
     fn goes_on(&self, client: Client, credentials: &Credentials<'_>) -> bool {
-        let session = lock(&self.sessions).connected(
-            client,
-            credentials.device_id.as_bytes(),
-            credentials.key.as_bytes(),
-        );
+        let who = Who {
+            id: credentials.device_id.as_bytes(),
+            username: credentials.key.as_bytes(),
+            has_address: true,
+        };
+        let session = lock(&self.sessions).connected(client, who);
         session.is_some_and(|session| {
             !matches!(self.authenticator.confirm(&session), Decision::Deny(_))
         })
@@ -190,40 +191,50 @@ impl Adapter {
 
     /// Whether a client may do this with a topic, or subscribe to this filter.
     pub fn act(&self, client: Client, who: Who<'_>, action: Action, topic: &str) -> Answer {
-        let admitted = lock(&self.sessions).of(client, who.id, who.username);
-        let decision = match (admitted, action) {
-            (Some((session, admission)), _) => Some(self.judge(&session, admission, action, topic)),
-            (None, Action::Receive) if !who.has_address => self.keep(who, topic),
-            (None, _) => None,
+        // Before anything is looked at: what changes meanwhile makes it old.
+        let version = self.authenticator.version();
+        let admitted = match lock(&self.sessions).of(client, who) {
+            Some(place) if place.last.is(action, topic, version) => {
+                return told(
+                    self.authenticator
+                        .allow_again(&place.session, action, topic),
+                );
+            }
+            Some(place) => Some((Arc::clone(&place.session), place.admission)),
+            None => None,
         };
-        match decision {
-            Some(Decision::Allow(())) => Answer::Yes,
-            Some(Decision::Deny(_) | Decision::Unavailable) | None => Answer::No,
+        let Some((session, admission)) = admitted else {
+            let is_restored = action == Action::Receive && !who.has_address;
+            let kept = is_restored.then(|| self.keep(who, topic)).flatten();
+            return kept.map_or(Answer::No, told);
+        };
+        let mark = lock(&self.permits).mark(admission, action, topic);
+        let (decision, is_lasting) = self.judge(&session, mark, version, action, topic);
+        if is_lasting && let Some(place) = lock(&self.sessions).of(client, who) {
+            place.last.set(action, topic, version);
         }
+        told(decision)
     }
 
+    /// May it, and may it as long as what is known has this version?
     fn judge(
         &self,
         session: &Session,
-        admission: u64,
+        mark: Mark,
+        version: u64,
         action: Action,
         topic: &str,
-    ) -> Decision<()> {
-        // Before anything is looked at: what changes meanwhile makes it old.
-        let version = self.authenticator.version();
-        let mark = {
-            let permits = lock(&self.permits);
-            let mark = permits.mark(admission, action, topic);
-            if permits.has(mark, version) {
-                return self.authenticator.allow_again(session, action, topic);
-            }
-            mark
-        };
+    ) -> (Decision<()>, bool) {
+        if lock(&self.permits).has(mark, version) {
+            let decision = self.authenticator.allow_again(session, action, topic);
+            return (decision, true);
+        }
         let decision = self.authenticator.authorize(session, action, topic);
-        if decision == Decision::Allow(()) && self.authenticator.is_timeless(session) {
+        let is_lasting = decision == Decision::Allow(()) && self.authenticator.is_timeless(session);
+        if is_lasting {
             lock(&self.permits).put(mark, version);
         }
-        decision
+        (decision, is_lasting)
     }
 
     /// For a device whose session was restored from disk.
@@ -322,6 +333,13 @@ impl Adapter {
     /// How many clients have a session and a connection.
     pub fn connected(&self) -> usize {
         lock(&self.sessions).connected_count()
+    }
+}
+
+fn told(decision: Decision<()>) -> Answer {
+    match decision {
+        Decision::Allow(()) => Answer::Yes,
+        Decision::Deny(_) | Decision::Unavailable => Answer::No,
     }
 }
 

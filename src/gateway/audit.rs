@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::metrics::Asked;
-use crate::policy::Decision;
+use crate::policy::{Decision, Session};
 use crate::topics::Action;
 
 /// Where the lines go. Clones write to the same place.
@@ -23,6 +23,18 @@ pub(super) struct Subject<'a> {
     pub device_id: &'a str,
     pub source: Option<IpAddr>,
     pub act: Option<(Action, &'a str)>,
+}
+
+impl<'a> Subject<'a> {
+    pub fn of(session: &'a Session, act: Option<(Action, &'a str)>) -> Subject<'a> {
+        Subject {
+            namespace: &session.namespace,
+            key: &session.key,
+            device_id: &session.device_id,
+            source: session.source,
+            act,
+        }
+    }
 }
 
 #[derive(Serialize)]

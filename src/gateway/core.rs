@@ -72,11 +72,16 @@ impl Core {
         })
     }
 
-    /// Counts a decision, and writes it down.
-    pub fn decided<T>(&self, asked: Asked, subject: Subject<'_>, decision: &Decision<T>) {
+    /// Counts a decision, and writes it down, if anybody reads what was written.
+    pub fn decided<'a, T>(
+        &self,
+        asked: Asked,
+        subject: impl FnOnce() -> Subject<'a>,
+        decision: &Decision<T>,
+    ) {
         self.metrics.decided(asked, decision);
         if let Some(audit) = self.audit.get() {
-            audit.write(self.clock.wall(), asked, subject, decision);
+            audit.write(self.clock.wall(), asked, subject(), decision);
         }
     }
 

@@ -1,14 +1,56 @@
 //! What was allowed before, and still is as long as nothing that is known changes. Most messages are like one that went
 //! before, and to judge each anew would take more than all else that the plugin does for it.
 //!
-//! What was asked is kept as 128 bits that nobody can foresee, in a table of one size: whatever else falls on the same
-//! place takes it.
+//! Most devices send to one topic and receive from another, so the last of each lies beside what else is kept of a
+//! client ([`Last`]). For those that have more there is one table ([`Permits`]): what was asked is kept there as 128 bits
+//! that nobody can foresee, and whatever else falls on the same place takes it.
 
 use std::array;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
+use crate::text::Text;
 use crate::topics::Action;
+
+/// What one client was allowed last.
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    sent: Option<Allowed>,
+    received: Option<Allowed>,
+}
+
+#[derive(Debug)]
+struct Allowed {
+    version: u64,
+    action: Action,
+    topic: Text,
+}
+
+impl Last {
+    /// Whether this was allowed when what is known had this version.
+    pub fn is(&self, action: Action, topic: &str, version: u64) -> bool {
+        let last = match action {
+            Action::Publish { .. } => &self.sent,
+            Action::Subscribe { .. } | Action::Receive => &self.received,
+        };
+        last.as_ref().is_some_and(|last| {
+            last.version == version && last.action == action && last.topic == *topic
+        })
+    }
+
+    /// It is allowed.
+    pub fn set(&mut self, action: Action, topic: &str, version: u64) {
+        let last = match action {
+            Action::Publish { .. } => &mut self.sent,
+            Action::Subscribe { .. } | Action::Receive => &mut self.received,
+        };
+        *last = Some(Allowed {
+            version,
+            action,
+            topic: topic.into(),
+        });
+    }
+}
 
 /// Places.
 const SIZE: usize = 1 << 16;
@@ -71,6 +113,25 @@ fn place(mark: Mark) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_is_the_last_in_each_direction() {
+        let send = Action::Publish { retain: false };
+        let mut last = Last::default();
+        assert!(!last.is(send, "a/b", 1));
+        last.set(send, "a/b", 1);
+        last.set(Action::Receive, "a/c", 1);
+        assert!(last.is(send, "a/b", 1) && last.is(Action::Receive, "a/c", 1));
+        assert!(!last.is(send, "a/b", 2));
+        assert!(!last.is(send, "a/c", 1));
+        assert!(!last.is(Action::Publish { retain: true }, "a/b", 1));
+        let subscribe = Action::Subscribe {
+            checks_deliveries: true,
+        };
+        assert!(!last.is(subscribe, "a/c", 1));
+        last.set(send, "a/d", 1);
+        assert!(!last.is(send, "a/b", 1) && last.is(send, "a/d", 1));
+    }
 
     #[test]
     fn what_was_allowed_is_allowed_for_the_same_question_and_version_only() {

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::Client;
+use super::permits::Last;
+use super::{Client, Who};
 use crate::policy::Session;
 use crate::text::Text;
 
@@ -21,22 +22,42 @@ pub(super) struct Entry {
     /// Its client ID.
     pub id: Text,
     pub session: Arc<Session>,
-    /// No other admission has the same.
     admission: u64,
+}
+
+/// What is kept of it. All that is asked for each message lies here.
+#[derive(Debug)]
+pub(super) struct Place {
+    id: Text,
+    key: Text,
+    /// No other admission has the same.
+    pub admission: u64,
+    /// What it was allowed last.
+    pub last: Last,
+    pub session: Arc<Session>,
     /// Its place among those whose connection has ended.
     away: Option<u64>,
 }
 
-impl Entry {
+impl Place {
     fn is_connected(&self) -> bool {
         self.away.is_none()
+    }
+
+    fn entry(&self, client: Client) -> Entry {
+        Entry {
+            client,
+            id: self.id.clone(),
+            session: Arc::clone(&self.session),
+            admission: self.admission,
+        }
     }
 }
 
 /// Those that were admitted.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    entries: HashMap<Client, Entry>,
+    places: HashMap<Client, Place>,
     /// The last that was admitted with this client ID.
     by_id: HashMap<Text, Client>,
     /// Whose connection has ended, in that order.
@@ -50,45 +71,41 @@ impl Sessions {
     /// A client is admitted, or once more.
     pub fn admit(&mut self, client: Client, id: &str, session: Session) {
         self.remove(client);
-        let entry = Entry {
-            client,
+        let place = Place {
             id: id.into(),
-            session: Arc::new(session),
+            key: session.key.clone(),
             admission: self.next_number(),
+            last: Last::default(),
+            session: Arc::new(session),
             away: None,
         };
-        let before = self.by_id.insert(entry.id.clone(), client);
-        self.entries.insert(client, entry);
+        let before = self.by_id.insert(place.id.clone(), client);
+        self.places.insert(client, place);
         // The broker hands the session of the one before over to it.
-        let before = before.and_then(|before| self.entries.get(&before));
-        if let Some(before) = before
-            && !before.is_connected()
+        let Some(before) = before else { return };
+        if let Some(place) = self.places.get(&before)
+            && !place.is_connected()
         {
-            self.over.push((before.client, before.admission));
+            self.over.push((before, place.admission));
         }
     }
 
-    /// The session of a client, if it still is who was admitted, and the number of its admission.
-    pub fn of(&self, client: Client, id: &[u8], key: &[u8]) -> Option<(Arc<Session>, u64)> {
-        let entry = self.entry(client, id, key)?;
-        Some((Arc::clone(&entry.session), entry.admission))
+    /// What is kept of a client, if it still is who was admitted.
+    pub fn of(&mut self, client: Client, who: Who<'_>) -> Option<&mut Place> {
+        let place = self.places.get_mut(&client)?;
+        let is_it = place.id.as_bytes() == who.id && place.key.as_bytes() == who.username;
+        is_it.then_some(place)
     }
 
-    /// The same, if its connection has not ended.
-    pub fn connected(&self, client: Client, id: &[u8], key: &[u8]) -> Option<Arc<Session>> {
-        let entry = self.entry(client, id, key)?;
-        entry.is_connected().then(|| Arc::clone(&entry.session))
-    }
-
-    fn entry(&self, client: Client, id: &[u8], key: &[u8]) -> Option<&Entry> {
-        let entry = self.entries.get(&client)?;
-        let is_it = entry.id.as_bytes() == id && entry.session.key.as_bytes() == key;
-        is_it.then_some(entry)
+    /// The session of a client, if it still is who was admitted and its connection has not ended.
+    pub fn connected(&mut self, client: Client, who: Who<'_>) -> Option<Arc<Session>> {
+        let place = self.of(client, who)?;
+        place.is_connected().then(|| Arc::clone(&place.session))
     }
 
     /// Whether a session is still there, and the one that its client ID stands for.
     pub fn has(&self, entry: &Entry) -> bool {
-        let known = self.entries.get(&entry.client);
+        let known = self.places.get(&entry.client);
         known.is_some_and(|known| known.admission == entry.admission && known.is_connected())
             && self.by_id.get(&*entry.id) == Some(&entry.client)
     }
@@ -96,24 +113,24 @@ impl Sessions {
     /// A connection has ended.
     pub fn gone(&mut self, client: Client, is_over: bool) {
         let number = self.next_number();
-        let Some(entry) = self.entries.get_mut(&client) else {
+        let Some(place) = self.places.get_mut(&client) else {
             return;
         };
-        if entry.is_connected() {
-            entry.away = Some(number);
+        if place.is_connected() {
+            place.away = Some(number);
             self.away.insert(number, client);
         }
         // Another client may have its ID, and its session.
-        if is_over || self.by_id.get(&*entry.id) != Some(&client) {
-            self.over.push((client, entry.admission));
+        if is_over || self.by_id.get(&*place.id) != Some(&client) {
+            self.over.push((client, place.admission));
         }
     }
 
     /// Forgets those that the broker asks about no more.
     pub fn forget(&mut self) {
         for (client, admission) in std::mem::take(&mut self.over) {
-            let is_it = |entry: &Entry| entry.admission == admission && !entry.is_connected();
-            if self.entries.get(&client).is_some_and(is_it) {
+            let is_it = |place: &Place| place.admission == admission && !place.is_connected();
+            if self.places.get(&client).is_some_and(is_it) {
                 self.remove(client);
             }
         }
@@ -125,7 +142,7 @@ impl Sessions {
     }
 
     fn remove(&mut self, client: Client) {
-        let Some(removed) = self.entries.remove(&client) else {
+        let Some(removed) = self.places.remove(&client) else {
             return;
         };
         if let Some(away) = removed.away {
@@ -138,13 +155,15 @@ impl Sessions {
 
     /// Those whose connection has not ended.
     pub fn all_connected(&self) -> Vec<Entry> {
-        let connected = self.entries.values().filter(|entry| entry.is_connected());
-        connected.cloned().collect()
+        let connected = self.places.iter().filter(|(_, place)| place.is_connected());
+        connected
+            .map(|(client, place)| place.entry(*client))
+            .collect()
     }
 
     /// How many these are.
     pub fn connected_count(&self) -> usize {
-        self.entries.len() - self.away.len()
+        self.places.len() - self.away.len()
     }
 
     fn next_number(&mut self) -> u64 {
@@ -174,21 +193,27 @@ mod tests {
         sessions.admit(Client(client), id, session(id));
     }
 
-    fn has(sessions: &Sessions, client: usize, id: &str) -> bool {
-        sessions
-            .of(Client(client), id.as_bytes(), KEY.as_bytes())
-            .is_some()
+    fn who<'a>(id: &'a str, key: &'a str) -> Who<'a> {
+        Who {
+            id: id.as_bytes(),
+            username: key.as_bytes(),
+            has_address: true,
+        }
+    }
+
+    fn has(sessions: &mut Sessions, client: usize, id: &str) -> bool {
+        sessions.of(Client(client), who(id, KEY)).is_some()
     }
 
     #[test]
     fn a_client_is_who_was_admitted_there() {
         let mut sessions = Sessions::default();
         admit(&mut sessions, 1, "a");
-        assert!(has(&sessions, 1, "a"));
-        assert!(!has(&sessions, 1, "b"), "another client lies there");
-        assert!(!has(&sessions, 2, "a"));
-        let other_key = b"kwk_00000000000000000000000000";
-        assert!(sessions.of(Client(1), b"a", other_key).is_none());
+        assert!(has(&mut sessions, 1, "a"));
+        assert!(!has(&mut sessions, 1, "b"), "another client lies there");
+        assert!(!has(&mut sessions, 2, "a"));
+        let other_key = "kwk_00000000000000000000000000";
+        assert!(sessions.of(Client(1), who("a", other_key)).is_none());
     }
 
     #[test]
@@ -197,18 +222,14 @@ mod tests {
         admit(&mut sessions, 1, "a");
         sessions.gone(Client(1), false);
         sessions.forget();
-        assert!(has(&sessions, 1, "a"));
-        assert!(
-            sessions
-                .connected(Client(1), b"a", KEY.as_bytes())
-                .is_none()
-        );
+        assert!(has(&mut sessions, 1, "a"));
+        assert!(sessions.connected(Client(1), who("a", KEY)).is_none());
         assert_eq!(sessions.connected_count(), 0);
 
         admit(&mut sessions, 2, "a");
-        assert!(has(&sessions, 1, "a"), "its will may be sent now");
+        assert!(has(&mut sessions, 1, "a"), "its will may be sent now");
         sessions.forget();
-        assert!(!has(&sessions, 1, "a") && has(&sessions, 2, "a"));
+        assert!(!has(&mut sessions, 1, "a") && has(&mut sessions, 2, "a"));
         assert_eq!(sessions.connected_count(), 1);
     }
 
@@ -217,11 +238,11 @@ mod tests {
         let mut sessions = Sessions::default();
         admit(&mut sessions, 1, "a");
         sessions.gone(Client(1), true);
-        assert!(has(&sessions, 1, "a"), "its will may be sent now");
+        assert!(has(&mut sessions, 1, "a"), "its will may be sent now");
         sessions.forget();
-        assert!(!has(&sessions, 1, "a"));
+        assert!(!has(&mut sessions, 1, "a"));
         assert!(
-            sessions.entries.is_empty() && sessions.by_id.is_empty() && sessions.away.is_empty()
+            sessions.places.is_empty() && sessions.by_id.is_empty() && sessions.away.is_empty()
         );
     }
 
@@ -237,7 +258,7 @@ mod tests {
         );
         sessions.gone(Client(1), false);
         sessions.forget();
-        assert!(!has(&sessions, 1, "a") && has(&sessions, 2, "a"));
+        assert!(!has(&mut sessions, 1, "a") && has(&mut sessions, 2, "a"));
         let second = sessions.all_connected().remove(0);
         assert!(sessions.has(&second));
     }
@@ -250,7 +271,7 @@ mod tests {
         sessions.gone(Client(1), true);
         admit(&mut sessions, 1, "b");
         sessions.forget();
-        assert!(has(&sessions, 1, "b") && !sessions.has(&first));
+        assert!(has(&mut sessions, 1, "b") && !sessions.has(&first));
         assert!(!sessions.by_id.contains_key("a"));
     }
 
@@ -261,7 +282,7 @@ mod tests {
         let first = sessions.all_connected().remove(0);
         admit(&mut sessions, 1, "a");
         sessions.forget();
-        assert!(has(&sessions, 1, "a") && !sessions.has(&first));
+        assert!(has(&mut sessions, 1, "a") && !sessions.has(&first));
         assert_eq!(sessions.connected_count(), 1);
     }
 
@@ -278,9 +299,9 @@ mod tests {
         sessions.forget();
         assert_eq!(sessions.away.len(), MOST_AWAY);
         assert!(
-            !has(&sessions, 3, "3")
-                && has(&sessions, 4, "4")
-                && has(&sessions, usize::MAX, "restless")
+            !has(&mut sessions, 3, "3")
+                && has(&mut sessions, 4, "4")
+                && has(&mut sessions, usize::MAX, "restless")
         );
     }
 }

@@ -225,19 +225,25 @@ fn nobody_is_admitted_where_nobody_could_be_cut() {
 #[test]
 fn what_was_allowed_a_moment_ago_is_judged_anew_once_anything_has_changed() {
     let mut scene = Scene::new(HashProfile::Fleet);
-    let sends = |scene: &Scene| scene.act(ONE, "pump-1", PUBLISH, "devices/pump-2/command");
+    let sends = |scene: &Scene, to: &str| {
+        let topic = format!("devices/{to}/command");
+        scene.act(ONE, "pump-1", PUBLISH, &topic)
+    };
+    // The same topic twice is the last one; two in turn are in the table.
+    let all =
+        |scene: &Scene| ["pump-2", "pump-2", "pump-3", "pump-2"].map(|device| sends(scene, device));
     assert_eq!(scene.connect(ONE, "pump-1", SECRET), Answer::Yes);
-    assert_eq!([sends(&scene), sends(&scene)], [Answer::Yes; 2]);
+    assert_eq!(all(&scene), [Answer::Yes; 4]);
     scene.apply(manifest(
         HashProfile::Fleet,
         json!({ "restrictions": { "deviceIds": ["pump-1"] } }),
     ));
-    assert_eq!(sends(&scene), Answer::No);
+    assert_eq!(all(&scene), [Answer::No; 4]);
     scene.apply(manifest(HashProfile::Fleet, json!({})));
-    assert_eq!([sends(&scene), sends(&scene)], [Answer::Yes; 2]);
+    assert_eq!(all(&scene), [Answer::Yes; 4]);
     // What is known has grown too old.
     scene.hand.advance(Duration::from_secs(25 * 60 * 60));
-    assert_eq!(sends(&scene), Answer::No);
+    assert_eq!(all(&scene), [Answer::No; 4]);
 }
 
 #[test]

@@ -7,6 +7,8 @@
 mod broker;
 #[path = "brokers/door.rs"]
 mod door;
+#[path = "nats/failures.rs"]
+mod failures;
 #[path = "brokers/habits.rs"]
 mod habits;
 #[path = "brokers/mqtt.rs"]

@@ -5,6 +5,8 @@
 mod broker;
 #[path = "brokers/door.rs"]
 mod door;
+#[path = "brokers/failures.rs"]
+mod failures;
 #[path = "brokers/habits.rs"]
 mod habits;
 // RabbitMQ 3.10 speaks MQTT 3.1.1 only.
@@ -52,6 +54,7 @@ async fn rabbitmq_decides_by_keyward() {
     a_key_with_many_sessions_ends_for_all_of_them(&scene).await;
     rabbitmqs_own_users_are_left_alone(&scene).await;
     a_gateway_and_a_broker_that_were_away_catch_up(&mut scene).await;
+    failures::nobody_comes_in_while_it_cannot_be_known_who_they_are(&mut scene).await;
 }
 
 async fn of_rabbitmq(scene: &Scene) {

@@ -80,6 +80,19 @@ impl Broker {
 
     /// One more.
     pub async fn another_gateway(&self, more: &[&str]) -> Process {
+        let gateway = self.launched(&self.launcher, more);
+        found("NATS may ask", async || {
+            gateway
+                .log_text()
+                .contains("NATS may ask who may connect")
+                .then_some(())
+        })
+        .await;
+        gateway
+    }
+
+    /// One that may know nothing yet.
+    pub fn launched(&self, launcher: &Launcher, more: &[&str]) -> Process {
         let write = |name: &str, text: &str| -> String {
             let file = self.folder.write(name, text);
             file.to_str().expect("a path").to_owned()
@@ -108,15 +121,7 @@ impl Broker {
             .map(String::as_str)
             .chain(more.iter().copied())
             .collect();
-        let gateway = self.launcher.start_gateway(&flags);
-        found("NATS may ask", async || {
-            gateway
-                .log_text()
-                .contains("NATS may ask who may connect")
-                .then_some(())
-        })
-        .await;
-        gateway
+        launcher.start_gateway(&flags)
     }
 
     /// The gateway.

@@ -9,8 +9,12 @@ mod broker;
 mod mqtt;
 #[path = "nats/operation.rs"]
 mod operation;
+#[path = "nats/other_clients.rs"]
+mod other_clients;
 #[path = "nats/own_protocol.rs"]
 mod own_protocol;
+#[path = "nats/rotation.rs"]
+mod rotation;
 #[path = "brokers/scene.rs"]
 mod scene;
 mod support;

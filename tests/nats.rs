@@ -18,6 +18,8 @@ mod rotation;
 #[path = "brokers/scene.rs"]
 mod scene;
 mod support;
+#[path = "nats/tls.rs"]
+mod tls;
 
 use broker::Settings;
 use kube::api::DeleteParams;

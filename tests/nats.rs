@@ -5,6 +5,8 @@
 
 #[path = "nats/broker.rs"]
 mod broker;
+#[path = "nats/cluster.rs"]
+mod cluster;
 #[path = "brokers/mqtt.rs"]
 mod mqtt;
 #[path = "nats/operation.rs"]

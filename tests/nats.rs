@@ -5,6 +5,8 @@
 
 #[path = "nats/broker.rs"]
 mod broker;
+#[path = "nats/cluster.rs"]
+mod cluster;
 #[path = "brokers/door.rs"]
 mod door;
 #[path = "nats/failures.rs"]
@@ -15,13 +17,19 @@ mod habits;
 mod mqtt;
 #[path = "nats/operation.rs"]
 mod operation;
+#[path = "nats/other_clients.rs"]
+mod other_clients;
 #[path = "nats/own_protocol.rs"]
 mod own_protocol;
+#[path = "nats/rotation.rs"]
+mod rotation;
 #[path = "brokers/scene.rs"]
 mod scene;
 #[path = "brokers/scenes/mod.rs"]
 mod scenes;
 mod support;
+#[path = "nats/tls.rs"]
+mod tls;
 
 use broker::Settings;
 use mqtt::{Message, Version};

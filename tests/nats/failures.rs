@@ -37,9 +37,11 @@ async fn a_gateway_that_does_not_know_admits_nobody() {
     scene.broker.kill_gateway();
     let door = Door::default();
     let proxy = door.proxy().await;
-    let strict = ["--staleness=strict"];
     let launcher = Launcher::new("nats-strict", &proxy.access());
-    let gateway = Gateway::of(scene.broker.launched(&launcher, &strict)).await;
+    let flags = scene.broker.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let strict = [&flags[..], &["--staleness=strict"]].concat();
+    let gateway = Gateway::of(launcher.start_gateway(&strict)).await;
     stays_out(&scene, &connect, "it knows nothing").await;
     lives(&mut session, "pump-1").await;
     door.open();

@@ -135,6 +135,18 @@ async fn what_is_wrong_with_the_flags_is_said_in_one_sentence() {
             vec![one.to_owned(), format!("--nats-url={url}")],
             "--nats-login",
         ),
+        (
+            vec![one.to_owned(), "--nats-ca=ca.pem".to_owned()],
+            "--nats-url",
+        ),
+        (
+            [
+                all(one, url, &login, &issuer),
+                vec!["--nats-cert=client.pem".to_owned()],
+            ]
+            .concat(),
+            "--nats-key",
+        ),
     ];
     for (flags, said) in rows {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();

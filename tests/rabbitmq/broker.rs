@@ -1,4 +1,5 @@
 //! RabbitMQ as a process of its own, started with what `deploy/brokers` has for it.
+#![allow(dead_code)]
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -32,11 +33,16 @@ pub struct Broker {
 impl Broker {
     /// Starts one that asks at this URL, and waits until it listens.
     pub async fn start(asks: &str) -> Broker {
+        Broker::with(asks, "").await
+    }
+
+    /// The same, with more lines of its configuration.
+    pub async fn with(asks: &str, more: &str) -> Broker {
         let folder = Folder::new("rabbitmq");
         let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let management = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let configuration = configuration(at, management, asks);
-        folder.write("rabbitmq.conf", &configuration);
+        folder.write("rabbitmq.conf", &format!("{configuration}{more}\n"));
         let epmd_port = free_port().to_string();
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port, "-address", "127.0.0.1"])
@@ -64,6 +70,11 @@ impl Broker {
             (status == 200).then_some(())
         })
         .await;
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.server.id()
     }
 
     /// Asks the management API.

@@ -49,6 +49,9 @@ const SUBSCRIBE: Action = Action::Subscribe {
     checks_deliveries: false,
 };
 
+/// It does not say what is retained.
+const PUBLISH: Action = Action::Publish { retain: false };
+
 /// Before the number of an issue.
 const TAG: &str = "keyward-";
 
@@ -157,13 +160,7 @@ pub async fn user(authenticator: &Authenticator, broker: Option<&Broker>, asked:
             Decision::Deny(Reason::Malformed)
         }
         (Decision::Allow(session), Some(broker)) => {
-            let inherited = queues::inherit(authenticator, &broker.management, client_id, session);
-            let decision = inherited.await;
-            // One that is not admitted takes no session over.
-            if matches!(decision, Decision::Allow(_)) {
-                broker.sent.begin(&asked.username, client_id);
-            }
-            decision
+            queues::inherit(authenticator, &broker.management, client_id, session).await
         }
         (decision, _) => decision,
     };
@@ -199,7 +196,7 @@ pub fn topic(authenticator: &Authenticator, broker: Option<&Broker>, asked: &Top
     let client_id = client_id.unwrap_or_default();
     let action = match &*asked.permission {
         "read" => Some(SUBSCRIBE),
-        "write" => Some(Action::Publish { retain: false }),
+        "write" => Some(PUBLISH),
         _ => None,
     };
     let has_room = broker.is_none_or(|broker| broker.sent.has_room(key, client_id));

@@ -12,7 +12,8 @@ use crate::support::plant::Issued;
 use crate::support::process::{Folder, free_port};
 use crate::support::wait::found;
 
-const CALLER: &str = "a-token-of-the-broker";
+/// What RabbitMQ shows.
+pub const CALLER: &str = "a-token-of-the-broker";
 
 pub struct Scene {
     pub plant: Plant,

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::management::ManagementError;
 use super::sessions::{Client, Connection};
 use super::since::Since;
-use super::{Broker, SUBSCRIBE};
+use super::{Broker, PUBLISH, SUBSCRIBE};
 use crate::brokers::looks::{Seen, keep_looking};
 use crate::brokers::pace::Pace;
 use crate::clock::{Clock, Moment, Now};
@@ -180,14 +180,18 @@ impl Cutter {
     }
 
     fn does_only_what_it_may(&self, session: &Session, id: &str, filters: &[String]) -> bool {
-        let is_denied = |action, topic: &str| {
-            let decision = self.authenticator.confirm_act(session, action, topic);
-            matches!(decision, Decision::Deny(_))
-        };
-        let publish = Action::Publish { retain: false };
+        let may_not_send = |topic: &str| self.is_denied(session, PUBLISH, topic);
         let sent = &self.broker.sent;
-        !filters.iter().any(|filter| is_denied(SUBSCRIBE, filter))
-            && !sent.any(&session.key, id, |topic| is_denied(publish, topic))
+        !filters
+            .iter()
+            .any(|filter| self.is_denied(session, SUBSCRIBE, filter))
+            && sent.has_room(&session.key, id)
+            && !sent.any(&session.key, id, may_not_send)
+    }
+
+    fn is_denied(&self, session: &Session, action: Action, topic: &str) -> bool {
+        let decision = self.authenticator.confirm_act(session, action, topic);
+        matches!(decision, Decision::Deny(_))
     }
 
     /// Of which device a young session is, is not known, but of some keys nobody has one.
@@ -233,6 +237,11 @@ impl Cutter {
         if self.broker.management.close(&cut.connection, &why).await? {
             self.authenticator.cut(&cut.session, cut.reason);
         }
+        // What comes back asks anew whatever it may not send any more.
+        let id = self.authenticator.presented_id(&cut.session);
+        self.broker.sent.forget(&cut.session.key, &id, |topic| {
+            self.is_denied(&cut.session, PUBLISH, topic)
+        });
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 
 #[path = "rabbitmq/broker.rs"]
 mod broker;
+#[path = "rabbitmq/https.rs"]
+mod https;
 #[path = "rabbitmq/logins.rs"]
 mod logins;
 // RabbitMQ 3.10 speaks MQTT 3.1.1 only.
@@ -45,6 +47,7 @@ async fn rabbitmq_decides_by_keyward() {
         a_will_is_sent_for_who_may_and_for_nobody_else(&scene),
         nobody_inherits_what_it_may_not_have(&scene),
         logins::a_login_that_vanishes_does_not_let_a_session_go_on(&scene, &gateway),
+        https::the_management_api_is_asked_by_https_if_each_knows_the_other(&scene),
     );
     a_key_with_many_sessions_ends_for_all_of_them(&scene).await;
     rabbitmqs_own_users_are_left_alone(&scene).await;

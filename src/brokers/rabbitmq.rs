@@ -21,12 +21,15 @@
 //! - Only `vhost` tells the client's address, and only once the secret was checked: keys that are limited to some addresses
 //!   are refused.
 
+pub mod args;
+pub mod certificates;
 pub mod cutting;
 pub mod management;
 pub mod queues;
 pub mod sent;
 pub mod sessions;
 pub mod since;
+pub mod way;
 
 use serde::Deserialize;
 use zeroize::Zeroizing;

@@ -60,9 +60,17 @@ impl Scene {
 
     /// A gateway where RabbitMQ asks.
     pub async fn gateway(&self) -> Gateway {
-        let flags: Vec<&str> = self.flags.iter().map(|flag| &**flag).collect();
+        self.gateway_at(self.port, &[]).await
+    }
+
+    /// A gateway at this port, with these flags instead of those of the same name, and besides.
+    pub async fn gateway_at(&self, port: u16, flags: &[String]) -> Gateway {
+        let name = |flag: &str| flag.split('=').next().map(str::to_owned);
+        let is_given = |own: &&String| !flags.iter().any(|flag| name(flag) == name(own));
+        let all = self.flags.iter().filter(is_given).chain(flags);
+        let all: Vec<&str> = all.map(|flag| &**flag).collect();
         let launcher = &self.plant.launcher;
-        let mut gateway = Gateway::of(launcher.start_gateway_at([0, self.port, 0], &flags)).await;
+        let mut gateway = Gateway::of(launcher.start_gateway_at([0, port, 0], &all)).await;
         gateway.process.is_ready().await;
         gateway
     }

@@ -13,9 +13,9 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 use tracing::{info, warn};
 
-use super::management::ManagementError;
 use super::sessions::{Client, Connection};
 use super::since::Since;
+use super::way::ManagementError;
 use super::{Broker, PUBLISH, SUBSCRIBE};
 use crate::brokers::looks::{Seen, keep_looking};
 use crate::brokers::pace::Pace;

@@ -23,7 +23,9 @@
 
 pub mod args;
 pub mod certificates;
+pub mod closing;
 pub mod cutting;
+pub mod judging;
 pub mod management;
 pub mod queues;
 pub mod sent;

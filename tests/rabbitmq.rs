@@ -3,6 +3,8 @@
 
 #[path = "rabbitmq/broker.rs"]
 mod broker;
+#[path = "rabbitmq/clients.rs"]
+mod clients;
 #[path = "rabbitmq/https.rs"]
 mod https;
 #[path = "rabbitmq/logins.rs"]
@@ -46,6 +48,7 @@ async fn rabbitmq_decides_by_keyward() {
         a_second_key_takes_a_session_over(&scene),
         a_will_is_sent_for_who_may_and_for_nobody_else(&scene),
         nobody_inherits_what_it_may_not_have(&scene),
+        clients::mosquittos_own_clients_are_served(&scene),
         logins::a_login_that_vanishes_does_not_let_a_session_go_on(&scene, &gateway),
         https::the_management_api_is_asked_by_https_if_each_knows_the_other(&scene),
     );

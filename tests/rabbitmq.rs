@@ -14,6 +14,8 @@ mod logins;
 mod mqtt;
 #[path = "rabbitmq/scene.rs"]
 mod scene;
+#[path = "rabbitmq/several.rs"]
+mod several;
 mod support;
 
 use std::time::Duration;
@@ -55,6 +57,7 @@ async fn rabbitmq_decides_by_keyward() {
     a_key_with_many_sessions_ends_for_all_of_them(&scene).await;
     rabbitmqs_own_users_are_left_alone(&scene).await;
     a_gateway_and_a_broker_that_were_away_catch_up(&scene, gateway).await;
+    several::several_gateways_share_the_work(&scene).await;
 }
 
 async fn who_may_connect_does_and_all_others_are_refused_alike(scene: &Scene) {

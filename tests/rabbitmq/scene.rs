@@ -20,7 +20,8 @@ pub struct Scene {
     pub broker: Broker,
     devices: Api<Device>,
     flags: Vec<String>,
-    port: u16,
+    /// Where it asks.
+    pub port: u16,
     folder: Folder,
 }
 

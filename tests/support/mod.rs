@@ -17,6 +17,7 @@ pub mod plant;
 pub mod policy;
 pub mod process;
 pub mod proxy;
+pub mod splitter;
 pub mod stream;
 pub mod wait;
 pub mod wire;

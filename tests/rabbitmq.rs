@@ -3,12 +3,18 @@
 
 #[path = "rabbitmq/served.rs"]
 mod broker;
+#[path = "rabbitmq/clients.rs"]
+mod clients;
 #[path = "brokers/door.rs"]
 mod door;
 #[path = "brokers/failures.rs"]
 mod failures;
 #[path = "brokers/habits.rs"]
 mod habits;
+#[path = "rabbitmq/https.rs"]
+mod https;
+#[path = "rabbitmq/logins.rs"]
+mod logins;
 // RabbitMQ 3.10 speaks MQTT 3.1.1 only.
 #[path = "brokers/mqtt.rs"]
 mod mqtt;
@@ -18,6 +24,8 @@ mod node;
 mod scene;
 #[path = "brokers/scenes/mod.rs"]
 mod scenes;
+#[path = "rabbitmq/several.rs"]
+mod several;
 mod support;
 
 use base64ct::{Base64, Encoding};
@@ -55,12 +63,16 @@ async fn rabbitmq_decides_by_keyward() {
     rabbitmqs_own_users_are_left_alone(&scene).await;
     a_gateway_and_a_broker_that_were_away_catch_up(&mut scene).await;
     failures::nobody_comes_in_while_it_cannot_be_known_who_they_are(&mut scene).await;
+    several::several_gateways_share_the_work(&scene).await;
 }
 
 async fn of_rabbitmq(scene: &Scene) {
     join!(
         what_is_no_key_admits_nobody(scene),
         a_busy_session_is_cut(scene),
+        clients::mosquittos_own_clients_are_served(scene),
+        logins::a_login_that_vanishes_does_not_let_a_session_go_on(scene),
+        https::the_management_api_is_asked_by_https_if_each_knows_the_other(scene),
     );
 }
 

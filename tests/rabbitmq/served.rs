@@ -48,20 +48,25 @@ impl Broker {
 
     /// Starts a gateway where RabbitMQ asks, and waits until it is ready.
     pub async fn start_gateway(&mut self) {
-        let port = self.asks.port();
-        let mut gateway = self.gateway_at(&self.launcher, port, &[]).await;
+        self.gateway = Some(self.gateway_at(self.asks.port(), &[]).await);
+    }
+
+    /// A gateway that is ready, at this port, with these flags instead of those of the same name, and besides.
+    pub async fn gateway_at(&self, port: u16, flags: &[String]) -> Gateway {
+        let mut gateway = self.launch(&self.launcher, port, flags).await;
         gateway.process.is_ready().await;
-        self.gateway = Some(gateway);
+        gateway
     }
 
     /// Starts one that RabbitMQ does not ask by itself, and that may know nothing yet.
     pub async fn another_gateway(&self, launcher: &Launcher, more: &[&str]) -> Gateway {
-        self.gateway_at(launcher, 0, more).await
+        let more: Vec<String> = more.iter().map(|flag| (*flag).to_owned()).collect();
+        self.launch(launcher, 0, &more).await
     }
 
-    async fn gateway_at(&self, launcher: &Launcher, port: u16, more: &[&str]) -> Gateway {
+    async fn launch(&self, launcher: &Launcher, port: u16, flags: &[String]) -> Gateway {
         let file = |name: &str| self.folder.path().join(name).display().to_string();
-        let flags = [
+        let own = [
             format!("--namespace={}", self.settings.namespace),
             format!("--rabbitmq-url=http://{}", self.management),
             format!("--rabbitmq-credentials={}", file("login")),
@@ -69,9 +74,11 @@ impl Broker {
             "--ephemeral-signing-key".to_owned(),
             "--audit".to_owned(),
         ];
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let flags = [&flags, more].concat();
-        Gateway::of(launcher.start_gateway_at([0, port, 0], &flags)).await
+        let name = |flag: &str| flag.split('=').next().map(str::to_owned);
+        let is_given = |own: &&String| !flags.iter().any(|flag| name(flag) == name(own));
+        let all = own.iter().filter(is_given).chain(flags);
+        let all: Vec<&str> = all.map(String::as_str).collect();
+        Gateway::of(launcher.start_gateway_at([0, port, 0], &all)).await
     }
 
     /// The gateway.

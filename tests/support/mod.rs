@@ -18,6 +18,7 @@ pub mod policy;
 pub mod process;
 pub mod proxy;
 pub mod relay;
+pub mod splitter;
 pub mod stream;
 pub mod wait;
 pub mod wire;

@@ -38,6 +38,9 @@ const KEYS: u32 = 100;
 /// Of so many sessions it is asked apart what they are; of more it takes less to look at all.
 const FEW: usize = 16;
 
+/// Of a key that has ended so many end apart; the others with all that do, so that no other key waits for them.
+const MANY: usize = 16 * FEW;
+
 /// Ends sessions.
 pub struct Cutter {
     authenticator: Authenticator,
@@ -101,11 +104,12 @@ impl Cutter {
     /// Looks at the sessions of one key, if they all are to end, or they are few.
     async fn look_at(&self, key: &str) -> Result<(), ManagementError> {
         let management = &self.broker.management;
-        let connections = management.connections_of(key).await?;
+        let mut connections = management.connections_of(key).await?;
         let have_ended = self.judge.has_ended(key).is_some();
         if !have_ended && connections.len() > FEW {
             return Ok(());
         }
+        connections.truncate(MANY);
         for few in connections.chunks(FEW) {
             // What a session receives does not matter if it is to end anyway.
             let lists = management.lists_of(few, !have_ended).await?;

@@ -66,8 +66,7 @@ async fn rabbitmq(fleet: &Fleet) -> Served {
     let login = folder.write("login", rabbitmq::LOGIN);
     let asks = format!("http://127.0.0.1:{port}");
     stay_on_the_last();
-    // As one raises it where many devices come at once.
-    let broker = rabbitmq::Broker::with(&asks, "mqtt.tcp_listen_options.backlog = 4096").await;
+    let broker = rabbitmq::Broker::start(&asks).await;
     let flags = [
         format!("--namespace={}", fleet.plant.namespace),
         "--ephemeral-signing-key".to_owned(),

@@ -38,11 +38,6 @@ pub struct Broker {
 impl Broker {
     /// Starts one that asks at this URL, and waits until it listens.
     pub async fn start(asks: &str) -> Broker {
-        Broker::with(asks, "").await
-    }
-
-    /// The same, with more lines of its configuration.
-    pub async fn with(asks: &str, more: &str) -> Broker {
         let folder = Folder::new("rabbitmq");
         let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let management = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -52,13 +47,7 @@ impl Broker {
         authority.server().write(&folder, "own");
         let configuration = configuration(at, management, asks);
         let secure = secure(secure_management, folder.path());
-        folder.write(
-            "rabbitmq.conf",
-            &format!(
-                "{configuration}{secure}{more}
-"
-            ),
-        );
+        folder.write("rabbitmq.conf", &(configuration + &secure));
         let epmd_port = free_port().to_string();
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port, "-address", "127.0.0.1"])

@@ -2,8 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,29 +10,20 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
-use tracing::{info, warn};
 
-/// So often the files are read.
-const LOOK: Duration = Duration::from_secs(10);
+use self::kept::{Files, Kept};
+
+pub mod kept;
 
 /// What a listener shows of itself, and whom it lets in. Clones are one and the same.
 #[derive(Clone)]
-pub struct Tls(Arc<Inner>);
+pub struct Tls(Arc<Kept<Listeners>>);
 
-struct Inner {
-    files: Files,
-    current: RwLock<Current>,
-}
-
-struct Files {
+/// The files of a listener.
+struct Listeners {
     cert: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
-}
-
-struct Current {
-    contents: Contents,
-    config: Arc<ServerConfig>,
 }
 
 /// What the files hold, in PEM.
@@ -51,67 +41,29 @@ impl Tls {
     /// # Errors
     /// When a file cannot be read or used.
     pub fn of_files(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Tls, TlsError> {
-        let files = Files {
+        let kept = Kept::of(Listeners {
             cert: cert.to_owned(),
             key: key.to_owned(),
             client_ca: client_ca.map(Path::to_owned),
-        };
-        let contents = files.read()?;
-        let config = files.config(&contents)?;
-        Ok(Tls(Arc::new(Inner {
-            files,
-            current: RwLock::new(Current { contents, config }),
-        })))
+        });
+        Ok(Tls(Arc::new(kept?)))
     }
 
     /// Accepts connections by what the files say now.
     pub fn acceptor(&self) -> TlsAcceptor {
-        let current = self
-            .0
-            .current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        TlsAcceptor::from(Arc::clone(&current.config))
+        TlsAcceptor::from(self.0.made())
     }
 
     /// Reads the files from time to time. Never ends.
     pub async fn keep_up(&self) {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            match self.look() {
-                Ok(false) => {}
-                Ok(true) => info!("the certificate has changed, and is used from now on"),
-                Err(error) => warn!("the certificate stays as it is: {error}"),
-            }
-        }
-    }
-
-    /// Have they changed? While only one of certificate and key is new, they do not fit.
-    fn look(&self) -> Result<bool, TlsError> {
-        let contents = self.0.files.read()?;
-        let is_known = {
-            let current = self
-                .0
-                .current
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            current.contents == contents
-        };
-        if is_known {
-            return Ok(false);
-        }
-        let config = self.0.files.config(&contents)?;
-        let mut current = self
-            .0
-            .current
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *current = Current { contents, config };
-        Ok(true)
+        self.0.keep_up().await;
     }
 }
 
-impl Files {
+impl Files for Listeners {
+    type Contents = Contents;
+    type Made = Arc<ServerConfig>;
+
     fn read(&self) -> Result<Contents, TlsError> {
         let client_ca = self.client_ca.as_deref();
         Ok(Contents {
@@ -123,11 +75,8 @@ impl Files {
         })
     }
 
-    fn config(&self, contents: &Contents) -> Result<Arc<ServerConfig>, TlsError> {
-        let unusable = |file: &Path, flag| {
-            let file = file.to_owned();
-            move |cause: String| TlsError::Unusable { file, flag, cause }
-        };
+    fn make(&self, contents: &Contents) -> Result<Arc<ServerConfig>, TlsError> {
+        let unusable = TlsError::unusable;
         let chain = certificates(&contents.cert).map_err(unusable(&self.cert, "--tls-cert"))?;
         let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|error| error.to_string());
         let key = key.map_err(unusable(&self.key, "--tls-key"))?;
@@ -150,7 +99,8 @@ impl Files {
     }
 }
 
-fn read(file: &Path, flag: &'static str) -> Result<Vec<u8>, TlsError> {
+/// What a file holds that this flag names.
+pub(crate) fn read(file: &Path, flag: &'static str) -> Result<Vec<u8>, TlsError> {
     std::fs::read(file).map_err(|cause| TlsError::Read {
         file: file.to_owned(),
         flag,
@@ -158,7 +108,8 @@ fn read(file: &Path, flag: &'static str) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+/// A chain in PEM, of one at least.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|error| error.to_string())?;
     if chain.is_empty() {
@@ -167,7 +118,8 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(chain)
 }
 
-fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+/// Authorities in PEM.
+pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
         roots.add(certificate).map_err(|error| error.to_string())?;
@@ -198,4 +150,15 @@ pub enum TlsError {
         /// Why.
         cause: String,
     },
+    /// What the system has for it cannot be used.
+    #[error("TLS cannot be spoken by what the system has: {0}")]
+    System(String),
+}
+
+impl TlsError {
+    /// That a file which this flag names cannot be used, once it is known why.
+    pub(crate) fn unusable(file: &Path, flag: &'static str) -> impl FnOnce(String) -> TlsError {
+        let file = file.to_owned();
+        move |cause| TlsError::Unusable { file, flag, cause }
+    }
 }

@@ -55,9 +55,9 @@ impl Fleet {
         devices.take(many).collect()
     }
 
-    /// One device of each of so many keys.
-    pub fn one_of_each(&self, many: usize) -> Vec<Connect> {
-        let keys = self.keys.iter().enumerate().take(many);
+    /// One device of each key.
+    pub fn one_of_each(&self) -> Vec<Connect> {
+        let keys = self.keys.iter().enumerate();
         let connect = |(number, key)| Connect::new(Version::V311, &id(number, 0), key);
         keys.map(connect).collect()
     }
@@ -76,6 +76,12 @@ pub async fn comes(device: &Connect, at: SocketAddr) -> Session {
         }
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Whether a session is there: what it sends is acknowledged.
+pub async fn lives(session: &mut Session, id: &str) -> bool {
+    let state = format!("devices/{id}/state");
+    session.publish(&state, "on", false).await == Some(0)
 }
 
 fn id(key: usize, device: usize) -> String {

@@ -1,11 +1,11 @@
-//! What mosquitto costs with Keyward's plugin, against mosquitto with a password file and an ACL file of its own; how soon
-//! sessions are cut; and 10,000 devices that come at once.
+//! What mosquitto costs with Keyward's plugin, against mosquitto with a password file and an ACL file of its own; and, of
+//! each broker, how soon sessions are cut, and 10,000 devices that come at once.
 //!
-//! Arms take turns, round by round, and a ratio is the median of the rounds' ratios. Brokers are processes of their own,
-//! on the last processor; clients have the first.
+//! Arms take turns, round by round, and a ratio is the median of the rounds' ratios. Brokers, and the gateways that they
+//! ask, are processes of their own, on the last processor; clients have the first.
 //!
 //! `make bench BENCHES=brokers` runs all. Some of them, while `KUBECONFIG` names a cluster with `crds/` and
-//! `deploy/install.yaml` applied: `cargo bench --features cluster-tests --bench brokers -- connects messages`.
+//! `deploy/install.yaml` applied: `cargo bench --features cluster-tests --bench brokers -- storm cuts nats`.
 //!
 //! `KEYWARD_BENCH_SCALE=0.01` makes everything smaller, to try the benches themselves.
 
@@ -20,7 +20,12 @@ mod measure;
 mod messages;
 #[path = "../../tests/brokers/mqtt.rs"]
 mod mqtt;
+#[path = "../../tests/nats/broker.rs"]
+mod nats;
+#[path = "../../tests/rabbitmq/broker.rs"]
+mod rabbitmq;
 mod rivals;
+mod served;
 mod storm;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -42,25 +47,25 @@ const PARTS: [(&str, Part); 4] = [
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let chosen: Vec<String> = std::env::args().skip(1).collect();
-    let chosen: Vec<&String> = chosen
-        .iter()
-        .filter(|name| !name.starts_with('-'))
-        .collect();
     println!("load average at the start {}", load_average());
     let runtime = Builder::new_current_thread().enable_all().build();
     let rows = runtime.expect("a runtime").block_on(async {
         let fleet = Fleet::issued().await;
         stay_on(Core::First);
         let mut rows = Vec::new();
-        for (name, run) in PARTS {
-            if chosen.is_empty() || chosen.iter().any(|chosen| *chosen == name) {
-                println!("\n{name}");
-                rows.extend(run(&fleet).await);
-            }
+        for (name, run) in chosen(&PARTS) {
+            println!("\n{name}");
+            rows.extend(run(&fleet).await);
         }
         rows
     });
     println!("\nload average at the end {}", load_average());
     show(&rows);
+}
+
+/// Those that the command line names, or all if it names none of them.
+fn chosen<T: Copy>(of: &[(&'static str, T)]) -> Vec<(&'static str, T)> {
+    let is_named = |(name, _): &(&str, T)| std::env::args().any(|argument| argument == *name);
+    let named: Vec<_> = of.iter().copied().filter(is_named).collect();
+    if named.is_empty() { of.to_vec() } else { named }
 }

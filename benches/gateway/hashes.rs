@@ -59,12 +59,12 @@ async fn wrong() -> Row {
     )
 }
 
-fn row(what: &'static str, plant: &Plant, holds: bool, most: f64) -> Row {
+fn row(what: &str, plant: &Plant, holds: bool, most: f64) -> Row {
     let hashes = plant.metrics.hashes.get();
     println!("  {what}: {hashes} for {ASKED}");
     Row {
         goal: "G8",
-        what,
+        what: what.to_owned(),
         own: hashes.to_string(),
         other: format!("{ASKED} asked"),
         figure: hashes as f64,

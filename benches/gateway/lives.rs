@@ -215,7 +215,7 @@ async fn all_are_done(fleet: &Fleet, controller: &mut Process) {
 fn row(judged: &Judged) -> Row {
     Row {
         goal: "lives",
-        what: "wrong answers while keys expire and rotate",
+        what: "wrong answers while keys expire and rotate".to_owned(),
         own: judged.wrong.to_string(),
         other: format!("{} answers", judged.answers),
         figure: judged.wrong as f64,

@@ -15,7 +15,7 @@ pub struct Row {
     /// Its number.
     pub goal: &'static str,
     /// What is held against what.
-    pub what: &'static str,
+    pub what: String,
     /// This, with its unit.
     pub own: String,
     /// Against that.
@@ -71,11 +71,11 @@ impl Compared {
     }
 
     /// A row whose figure is the ratio.
-    pub fn row(&self, goal: &'static str, what: &'static str, unit: &str, most: f64) -> Row {
+    pub fn row(&self, goal: &'static str, what: &str, unit: &str, most: f64) -> Row {
         let (own, other, figure) = self.medians();
         Row {
             goal,
-            what,
+            what: what.to_owned(),
             own: format!("{own:.2} {unit}"),
             other: format!("{other:.2} {unit}"),
             figure,

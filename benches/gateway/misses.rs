@@ -29,7 +29,7 @@ pub fn run() -> Vec<Row> {
     let most = permits * A_HASH + BESIDE;
     vec![Row {
         goal: "G6",
-        what: "memory while 400 secrets wait for a hash",
+        what: "memory while 400 secrets wait for a hash".to_owned(),
         own: format!("{figure:.1} MiB"),
         other: format!("{permits} x {A_HASH} + {BESIDE} MiB"),
         figure,

@@ -24,7 +24,7 @@ pub fn run() -> Vec<Row> {
     let (own, other, _) = compared.medians();
     vec![Row {
         goal: "G14",
-        what: "memory a key, a reflector's",
+        what: "memory a key, a reflector's".to_owned(),
         own: format!("{own:.0} B"),
         other: format!("{other:.0} B"),
         figure: own,

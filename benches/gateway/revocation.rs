@@ -189,12 +189,12 @@ fn refusal(connection: &mut Connection, request: &[u8]) -> Instant {
 }
 
 fn rows(times: Times) -> Vec<Row> {
-    let row = |goal, what, other: &str, times: Vec<f64>, most| {
+    let row = |goal, what: &str, other: &str, times: Vec<f64>, most| {
         let (middle, figure) = (quantile(times.clone(), 0.5), quantile(times, 0.99));
         println!("  ms, {what}: p50 {middle:.2}, p99 {figure:.2}");
         Row {
             goal,
-            what,
+            what: what.to_owned(),
             own: format!("p50 {middle:.1} ms, p99 {figure:.1} ms"),
             other: other.to_owned(),
             figure,

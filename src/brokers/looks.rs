@@ -2,10 +2,11 @@
 //!
 //! To cut sessions is a reconciliation, not an event. All of them are looked at: at the start, after each change, again
 //! two and ten seconds after it (a session may have begun meanwhile, or the broker's list lag behind), when one of them
-//! ends by the clock, and every minute.
+//! ends by the clock, and every minute. So is it when the broker itself has changed.
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::clock::{Clock, Moment};
@@ -37,6 +38,16 @@ pub enum Seen {
 pub async fn keep_looking(
     authenticator: &Authenticator,
     clock: &Clock,
+    look: impl AsyncFnMut() -> Seen,
+) {
+    keep_looking_at(&Notify::new(), authenticator, clock, look).await;
+}
+
+/// The same, of a broker that may itself change, and tells.
+pub async fn keep_looking_at(
+    broker: &Notify,
+    authenticator: &Authenticator,
+    clock: &Clock,
     mut look: impl AsyncFnMut() -> Seen,
 ) {
     let mut changes = authenticator.changes();
@@ -50,6 +61,7 @@ pub async fn keep_looking(
                 let seen = look().await;
                 looks.looked(begun, clock.monotonic(), seen);
             }
+            () = broker.notified() => looks.changed(clock.monotonic()),
             change = changes.recv() => match change {
                 Ok(_) | Err(RecvError::Lagged(_)) => looks.changed(clock.monotonic()),
                 Err(RecvError::Closed) => return,

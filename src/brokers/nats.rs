@@ -85,22 +85,27 @@ pub struct Nats {
 
 /// The servers that are known to be there.
 #[derive(Debug, Default)]
-struct Servers(Mutex<BTreeSet<String>>);
+struct Servers {
+    known: Mutex<BTreeSet<String>>,
+    /// Told when there is one more.
+    more: Notify,
+}
 
 impl Servers {
     fn add(&self, server: &str) {
-        let mut known = lock(&self.0);
+        let mut known = lock(&self.known);
         if !known.contains(server) {
             known.insert(server.to_owned());
+            self.more.notify_one();
         }
     }
 
     fn remove(&self, server: &str) {
-        lock(&self.0).remove(server);
+        lock(&self.known).remove(server);
     }
 
     fn all(&self) -> Vec<String> {
-        lock(&self.0).iter().cloned().collect()
+        lock(&self.known).iter().cloned().collect()
     }
 }
 

@@ -21,12 +21,17 @@
 //! - Only `vhost` tells the client's address, and only once the secret was checked: keys that are limited to some addresses
 //!   are refused.
 
+pub mod args;
+pub mod certificates;
+pub mod closing;
 pub mod cutting;
+pub mod judging;
 pub mod management;
 pub mod queues;
 pub mod sent;
 pub mod sessions;
 pub mod since;
+pub mod way;
 
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -48,6 +53,9 @@ const EXCHANGE: &str = "amq.topic";
 const SUBSCRIBE: Action = Action::Subscribe {
     checks_deliveries: false,
 };
+
+/// It does not say what is retained.
+const PUBLISH: Action = Action::Publish { retain: false };
 
 /// Before the number of an issue.
 const TAG: &str = "keyward-";
@@ -157,13 +165,7 @@ pub async fn user(authenticator: &Authenticator, broker: Option<&Broker>, asked:
             Decision::Deny(Reason::Malformed)
         }
         (Decision::Allow(session), Some(broker)) => {
-            let inherited = queues::inherit(authenticator, &broker.management, client_id, session);
-            let decision = inherited.await;
-            // One that is not admitted takes no session over.
-            if matches!(decision, Decision::Allow(_)) {
-                broker.sent.begin(&asked.username, client_id);
-            }
-            decision
+            queues::inherit(authenticator, &broker.management, client_id, session).await
         }
         (decision, _) => decision,
     };
@@ -199,7 +201,7 @@ pub fn topic(authenticator: &Authenticator, broker: Option<&Broker>, asked: &Top
     let client_id = client_id.unwrap_or_default();
     let action = match &*asked.permission {
         "read" => Some(SUBSCRIBE),
-        "write" => Some(Action::Publish { retain: false }),
+        "write" => Some(PUBLISH),
         _ => None,
     };
     let has_room = broker.is_none_or(|broker| broker.sent.has_room(key, client_id));

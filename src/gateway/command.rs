@@ -16,9 +16,9 @@ use super::metrics::{self, Metrics};
 use super::{Authenticator, Options, Staleness, feed};
 use crate::admin::{self, Addresses, Readiness};
 use crate::brokers::nats::{self, Nats, NatsArgs};
-use crate::brokers::rabbitmq::Broker;
+use crate::brokers::rabbitmq::args::RabbitMqArgs;
 use crate::brokers::rabbitmq::cutting::Cutter;
-use crate::brokers::rabbitmq::management::{Address, Management, SetUpError};
+use crate::brokers::rabbitmq::way::SetUpError;
 use crate::clock::Clock;
 use crate::flags::{Operation, Served};
 use crate::key::EntropyError;
@@ -142,25 +142,6 @@ pub struct GatewayArgs {
     )]
     pub brokers_client_ca: Option<PathBuf>,
 
-    /// RabbitMQ's management API, such as http://127.0.0.1:15672: to end sessions there, and to see what they would
-    /// inherit. Its user needs the tag administrator.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "KEYWARD_RABBITMQ_URL",
-        hide_env_values = true
-    )]
-    pub rabbitmq_url: Option<Address>,
-
-    /// A file with user and password for it, USER:PASSWORD, unless the URL holds them. Read whenever it is used.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "KEYWARD_RABBITMQ_CREDENTIALS",
-        requires = "rabbitmq_url"
-    )]
-    pub rabbitmq_credentials: Option<PathBuf>,
-
     /// Write a line of JSON about every decision to standard output.
     #[arg(long, env = "KEYWARD_AUDIT")]
     pub audit: bool,
@@ -174,6 +155,9 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub cut_rate: u32,
+
+    #[command(flatten)]
+    rabbitmq: RabbitMqArgs,
 
     #[command(flatten)]
     nats: NatsArgs,
@@ -240,7 +224,7 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     };
     let (devices_tls, brokers_tls) = (tls(None)?, tls(args.brokers_client_ca.as_deref())?);
     let keyring = keyring(&args, &clock)?;
-    let rabbitmq = rabbitmq(&args, &clock)?;
+    let rabbitmq = args.rabbitmq.broker(&clock)?;
     let client = feed::connect().await?;
     let audit = args.audit.then(Audit::to_standard_output);
     let authenticator = Authenticator::new(options, clock.clone(), metrics.clone())?.audited(audit);
@@ -269,9 +253,9 @@ pub async fn run(args: GatewayArgs, shutdown: Shutdown) -> Result<(), StartError
     let cut = async {
         match rabbitmq {
             Some(broker) => {
-                Cutter::new(authenticator.clone(), clock, broker, args.cut_rate)
-                    .keep_cutting()
-                    .await
+                let management = broker.management.clone();
+                let cutter = Cutter::new(authenticator.clone(), clock, broker, args.cut_rate);
+                tokio::join!(cutter.keep_cutting(), management.keep_up());
             }
             None => std::future::pending().await,
         }
@@ -368,13 +352,6 @@ fn keyring(args: &GatewayArgs, clock: &Clock) -> Result<Keyring, StartError> {
         return Ok(Keyring::empty(clock.clone()));
     }
     Ok(Keyring::of_files(args.signing_key.clone(), clock.clone())?)
-}
-
-fn rabbitmq(args: &GatewayArgs, clock: &Clock) -> Result<Option<Broker>, StartError> {
-    let url = args.rabbitmq_url.as_ref();
-    let way = url.map(|url| Management::of(url, args.rabbitmq_credentials.clone()));
-    let way = way.transpose()?;
-    Ok(way.map(|way| Broker::new(way, clock.clone())))
 }
 
 fn issuer(args: &GatewayArgs, devices: SocketAddr) -> String {

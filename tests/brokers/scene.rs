@@ -1,21 +1,20 @@
 //! A plant with keys and devices, and a broker that decides by them.
 #![allow(dead_code)]
 
-use std::time::Duration;
-
 use keyward::api::Device;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
+use crate::HABITS;
 use crate::broker::{Broker, Settings};
+use crate::door::Door;
 use crate::mqtt::{Connect, Message, Refused, Session, Version};
-use crate::support::cluster::{self, apply, from_json};
-use crate::support::gateway::{PATIENCE, Plant};
+use crate::support::cluster::{apply, from_json};
+use crate::support::gateway::Plant;
 use crate::support::plant::Issued;
 use crate::support::process::Access;
-use crate::support::proxy::{Proxy, Rules};
+use crate::support::proxy::Proxy;
 use crate::support::wait::found;
 
 pub struct Scene {
@@ -37,26 +36,22 @@ impl Scene {
         Scene::set(version, settings, access, None).await
     }
 
-    /// Of a broker between which and the API server these rules hold.
-    pub async fn behind(version: Version, rules: impl Rules) -> Scene {
-        let client = cluster::service_account(cluster::SYSTEM, cluster::GATEWAY).await;
-        let proxy = Proxy::start(client, rules).await;
+    /// Of a broker that sees the API server through this.
+    pub async fn behind(version: Version, door: &Door) -> Scene {
+        let proxy = door.proxy().await;
         let access = proxy.access();
         Scene::set(version, Settings::default(), access, Some(proxy)).await
     }
 
     async fn set(
         version: Version,
-        settings: Settings,
+        mut settings: Settings,
         access: Access,
         proxy: Option<Proxy>,
     ) -> Scene {
         let plant = Plant::new("brokers").await;
         let namespace = &plant.place.namespace;
-        let settings = Settings {
-            namespace: namespace.name.clone(),
-            ..settings
-        };
+        settings.namespace = namespace.name.clone();
         Scene {
             broker: Broker::with(settings, access).await,
             devices: namespace.api(&namespace.admin),
@@ -69,6 +64,23 @@ impl Scene {
     /// A key with these restrictions.
     pub async fn key(&self, name: &str, restrictions: Value) -> Issued {
         self.plant.issue(name, restrictions).await
+    }
+
+    /// Merges this into the spec of a key.
+    pub async fn change(&self, name: &str, spec: Value) {
+        self.plant.change(name, spec).await;
+    }
+
+    /// Has a key admit these devices instead.
+    pub async fn restrict(&self, name: &str, devices: &[&str]) {
+        let restrictions = json!({ "restrictions": { "deviceIds": devices } });
+        self.change(name, restrictions).await;
+    }
+
+    pub async fn delete_key(&self, name: &str) {
+        let keys = &self.plant.place.keys;
+        let deleted = keys.delete(name, &DeleteParams::default()).await;
+        deleted.expect("deleted");
     }
 
     /// A Device with this spec and these labels.
@@ -101,76 +113,51 @@ impl Scene {
         self.admitted(&self.connect(id, issued)).await
     }
 
-    /// Subscribes, once the broker knows that the session may.
-    pub async fn granted(&self, session: &mut Session, filter: &str) {
-        let begin = Instant::now();
-        while session.subscribe(filter, 1).await != Some(true) {
-            assert!(begin.elapsed() < PATIENCE, "{filter} is granted");
-            sleep(Duration::from_millis(20)).await;
-        }
+    /// The session of a device that may subscribe to this. What a key gained may count for those only who connect then.
+    pub async fn with_subscription(&self, connect: &Connect, filter: &str) -> Session {
+        found(&format!("{} may have {filter}", connect.id), async || {
+            let mut session = connect.to(self.broker.at).await.ok()?;
+            let is_granted = session.subscribe(filter, 0).await == Some(true);
+            is_granted.then_some(session)
+        })
+        .await
+    }
+
+    /// Waits until the broker knows that a device may subscribe to this.
+    pub async fn until_granted(&self, id: &str, issued: &Issued, filter: &str) {
+        self.with_subscription(&self.connect(id, issued), filter)
+            .await;
     }
 
     /// Tries until the broker knows that the device may not connect.
     pub async fn refused(&self, connect: &Connect) {
         let what = format!("{} is refused", connect.id);
-        let refusal = found(&what, async || self.refusal(connect).await).await;
-        self.is_the_refusal(refusal, &connect.id);
+        // Who is admitted, and then is not any more, may be told so otherwise.
+        found(&what, async || {
+            let refusal = connect.to(self.broker.at).await.err();
+            refusal.filter(|refusal| *refusal == HABITS.refusal(self.version))
+        })
+        .await;
     }
 
-    /// The device may not connect, as the broker knows.
+    /// The device may not connect, as the broker knows. All are refused alike.
     pub async fn is_refused(&self, connect: &Connect, what: &str) {
         let refusal = found(what, async || match connect.to(self.broker.at).await {
             Ok(_) => panic!("{what} is admitted"),
-            Err(refusal) => said(refusal),
+            Err(Refused::Closed) if HABITS.puts_off => None,
+            Err(refusal) => Some(refusal),
         })
         .await;
-        self.is_the_refusal(refusal, what);
-    }
-
-    async fn refusal(&self, connect: &Connect) -> Option<Refused> {
-        connect.to(self.broker.at).await.err().and_then(said)
-    }
-
-    /// All are refused alike.
-    fn is_the_refusal(&self, refusal: Refused, what: &str) {
-        let code = match self.version {
-            Version::V311 => 5,
-            Version::V5 => 0x87,
-        };
-        assert_eq!(refusal, Refused::Code(code), "{what}");
+        assert_eq!(refusal, HABITS.refusal(self.version), "{what}");
     }
 }
 
-/// Sends a message that it may or may not send, and then its own state; what arrives at `watcher` before that?
-pub async fn arrives(
-    sender: (&mut Session, &str),
-    watcher: &mut Session,
-    message: &Message,
-) -> bool {
-    let (session, own) = sender;
-    session
-        .publish(&message.topic, &message.payload, false)
-        .await;
-    let end = Message::new(
-        &format!("devices/{own}/state"),
-        &format!("end of {}", message.payload),
-    );
-    session.publish(&end.topic, &end.payload, false).await;
-    let mut has_arrived = false;
-    loop {
-        let arrived = watcher.message().await;
-        if arrived == end {
-            return has_arrived;
-        }
-        assert_eq!(arrived, *message, "nobody has sent anything else");
-        assert!(
-            !std::mem::replace(&mut has_arrived, true),
-            "it arrives once"
-        );
-    }
-}
-
-/// A connection that is closed without a word is one that the client has to try again.
-fn said(refusal: Refused) -> Option<Refused> {
-    (refusal != Refused::Closed).then_some(refusal)
+/// Whether a session is alive, and gets what it sends itself.
+pub async fn lives(session: &mut Session, own: &str) {
+    let state = Message::new(&format!("devices/{own}/state"), "on");
+    let granted = session.subscribe(&state.topic, 1).await;
+    assert_eq!(granted, Some(true), "{own}");
+    let sent = session.publish(&state.topic, &state.payload, false).await;
+    assert_eq!(sent, Some(0), "{own}");
+    while session.message().await != state {}
 }

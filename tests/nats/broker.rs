@@ -1,4 +1,5 @@
 //! NATS as a process of its own, started with what `deploy/brokers` has for it, and the gateway that it asks.
+#![allow(dead_code)]
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -6,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
 use crate::support::process::{Access, Folder, Launcher, Process, free_port};
@@ -23,9 +25,18 @@ pub struct Broker {
     pub at: SocketAddr,
     /// And for its own protocol.
     pub core: SocketAddr,
-    child: Child,
+    server: Server,
     gateway: Option<Process>,
     launcher: Launcher,
+}
+
+/// NATS alone, until this goes out of scope.
+pub struct Server {
+    /// Where it listens for MQTT.
+    pub at: SocketAddr,
+    /// And for its own protocol.
+    pub core: SocketAddr,
+    child: Child,
     settings: Settings,
     folder: Folder,
 }
@@ -37,6 +48,12 @@ pub struct Settings {
     pub namespace: String,
     /// More lines of its configuration; with `# no xkey` requests are not sealed.
     pub more: String,
+    /// What is in the place of what.
+    pub changes: Vec<(&'static str, String)>,
+    /// A folder with `ca.pem`, and certificates and keys for `server` and `client`: all goes by TLS.
+    pub certificates: Option<PathBuf>,
+    /// Logs no more than a real one does, and no line about every decision.
+    pub is_quiet: bool,
 }
 
 impl Settings {
@@ -56,19 +73,15 @@ impl Settings {
 impl Broker {
     /// Starts both, the gateway on this way to the API server, and waits until clients may be admitted.
     pub async fn with(settings: Settings, access: Access) -> Broker {
-        let folder = Folder::new("nats");
-        let [at, core] =
-            [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let launcher = launcher(&settings, &access);
+        let server = Server::start(settings).await;
         let mut broker = Broker {
-            at,
-            core,
-            child: spawn(&folder, [at, core], &settings),
+            at: server.at,
+            core: server.core,
+            server,
             gateway: None,
-            launcher: Launcher::new(&settings.namespace, &access),
-            settings,
-            folder,
+            launcher,
         };
-        broker.listens().await;
         broker.start_gateway().await;
         broker
     }
@@ -80,35 +93,9 @@ impl Broker {
 
     /// One more.
     pub async fn another_gateway(&self, more: &[&str]) -> Process {
-        let write = |name: &str, text: &str| -> String {
-            let file = self.folder.write(name, text);
-            file.to_str().expect("a path").to_owned()
-        };
-        let mut flags = vec![
-            format!("--namespace={}", self.settings.namespace),
-            "--ephemeral-signing-key".to_owned(),
-            "--audit".to_owned(),
-            format!("--nats-url=nats://{}", self.core),
-            "--nats-account=DEVICES".to_owned(),
-            format!(
-                "--nats-login={}",
-                write("login", "keyward:for-the-callout\n")
-            ),
-            format!(
-                "--nats-system-login={}",
-                write("system-login", "keyward-system:for-the-system")
-            ),
-            format!("--nats-issuer={}", write("issuer", ISSUER_SEED)),
-        ];
-        if self.settings.are_sealed() {
-            flags.push(format!("--nats-xkey={}", write("xkey", XKEY_SEED)));
-        }
-        let flags: Vec<&str> = flags
-            .iter()
-            .map(String::as_str)
-            .chain(more.iter().copied())
-            .collect();
-        let gateway = self.launcher.start_gateway(&flags);
+        let more = more.iter().map(|flag| (*flag).to_owned());
+        let flags: Vec<String> = self.flags().into_iter().chain(more).collect();
+        let gateway = self.launch(&flags);
         found("NATS may ask", async || {
             gateway
                 .log_text()
@@ -117,6 +104,59 @@ impl Broker {
         })
         .await;
         gateway
+    }
+
+    /// Starts one with these flags, whatever comes of it.
+    pub fn launch(&self, flags: &[String]) -> Process {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        self.launcher.start_gateway(&flags)
+    }
+
+    /// The flags of a gateway.
+    pub fn flags(&self) -> Vec<String> {
+        let settings = &self.server.settings;
+        let file = |flag: &str, name: &str, text: &str| {
+            let file = self.server.folder.write(name, text);
+            format!("--nats-{flag}={}", file.display())
+        };
+        let mut flags = vec![
+            format!("--namespace={}", settings.namespace),
+            "--ephemeral-signing-key".to_owned(),
+            "--nats-account=DEVICES".to_owned(),
+            file("login", "login", "keyward:for-the-callout\n"),
+            file(
+                "system-login",
+                "system-login",
+                "keyward-system:for-the-system",
+            ),
+            file("issuer", "issuer", ISSUER_SEED),
+        ];
+        if !settings.is_quiet {
+            flags.push("--audit".to_owned());
+        }
+        if settings.are_sealed() {
+            flags.push(file("xkey", "xkey", XKEY_SEED));
+        }
+        match &settings.certificates {
+            None => flags.push(format!("--nats-url=nats://{}", self.core)),
+            Some(folder) => {
+                let flag = |flag: &str, name: &str| {
+                    format!("--nats-{flag}={}", folder.join(name).display())
+                };
+                flags.extend([
+                    format!("--nats-url=tls://{}", self.core),
+                    flag("ca", "ca.pem"),
+                    flag("cert", "client.pem"),
+                    flag("key", "client.key"),
+                ]);
+            }
+        }
+        flags
+    }
+
+    /// The number of NATS's process.
+    pub fn id(&self) -> u32 {
+        self.server.child.id()
     }
 
     /// The gateway.
@@ -131,19 +171,92 @@ impl Broker {
 
     /// Ends NATS as an administrator does, and starts it again.
     pub async fn restart(&mut self) {
+        self.server.restart().await;
+    }
+
+    /// Ends NATS as an administrator does.
+    pub async fn end(&mut self) {
+        self.server.end().await;
+    }
+
+    /// What NATS and the gateways have logged so far.
+    pub fn output(&self) -> String {
+        let gateway = self.gateway.as_ref().map(Process::output);
+        self.server.output() + &self.launcher.log() + &gateway.unwrap_or_default()
+    }
+
+    /// A way for a client of NATS's own protocol.
+    pub fn core_options(&self, user: &str, password: &str) -> async_nats::ConnectOptions {
+        async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+            .connection_timeout(Duration::from_secs(10))
+            .max_reconnects(1)
+    }
+
+    /// The same, by TLS.
+    pub fn core_options_by_tls(&self, user: &str, password: &str) -> async_nats::ConnectOptions {
+        let folder = self.server.settings.certificates.as_ref();
+        let file = |name: &str| folder.expect("certificates").join(name);
+        self.core_options(user, password)
+            .require_tls(true)
+            .add_root_certificates(file("ca.pem"))
+            .add_client_certificate(file("client.pem"), file("client.key"))
+    }
+
+    /// Whoever works with devices.
+    pub async fn backend(&self) -> async_nats::Client {
+        let options = self.core_options("backend", "for-the-backend");
+        options
+            .connect(self.core.to_string())
+            .await
+            .expect("a connection")
+    }
+}
+
+impl Server {
+    /// Starts it, and waits until it listens.
+    pub async fn start(settings: Settings) -> Server {
+        let folder = Folder::new("nats");
+        let [at, core] =
+            [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut server = Server {
+            at,
+            core,
+            child: spawn(&folder, [at, core], &settings),
+            settings,
+            folder,
+        };
+        server.listens().await;
+        server
+    }
+
+    /// Ends it as an administrator does, and starts it again.
+    pub async fn restart(&mut self) {
         self.end().await;
         self.child = spawn(&self.folder, [self.at, self.core], &self.settings);
         self.listens().await;
     }
 
-    /// Ends NATS as an administrator does.
+    /// Ends it as an administrator does.
     pub async fn end(&mut self) {
-        let process = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("it runs");
+        self.signal(Signal::TERM);
         found("nats-server ends", async || {
             self.child.try_wait().expect("a child")
         })
         .await;
+    }
+
+    /// Stops it, without its knowing, until it is resumed.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     async fn listens(&mut self) {
@@ -157,39 +270,24 @@ impl Broker {
         .await;
     }
 
-    /// What NATS and the gateways have logged so far.
+    /// What it has logged so far.
     pub fn output(&self) -> String {
-        let own = fs::read_to_string(output_file(&self.folder, &self.settings));
-        let own = own.expect("its output");
-        let gateway = self
-            .gateway
-            .as_ref()
-            .map(Process::output)
-            .unwrap_or_default();
-        own + &self.launcher.log() + &gateway
-    }
-
-    /// A way for a client of NATS's own protocol.
-    pub fn core_options(&self, user: &str, password: &str) -> async_nats::ConnectOptions {
-        async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
-            .connection_timeout(Duration::from_secs(10))
-            .max_reconnects(1)
-    }
-
-    /// Whoever works with devices.
-    pub async fn backend(&self) -> async_nats::Client {
-        let options = self.core_options("backend", "for-the-backend");
-        options
-            .connect(self.core.to_string())
-            .await
-            .expect("a connection")
+        fs::read_to_string(output_file(&self.folder, &self.settings)).expect("its output")
     }
 }
 
-impl Drop for Broker {
+impl Drop for Server {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+fn launcher(settings: &Settings, access: &Access) -> Launcher {
+    let launcher = Launcher::new(&settings.namespace, access);
+    match settings.is_quiet {
+        true => launcher.logging("info"),
+        false => launcher,
     }
 }
 
@@ -200,8 +298,10 @@ fn spawn(folder: &Folder, [mqtt, core]: [SocketAddr; 2], settings: &Settings) ->
     let output = File::options().create(true).append(true).open(output);
     let output = output.expect("a file");
     let mut command = Command::new("nats-server");
+    if !settings.is_quiet {
+        command.arg("-D");
+    }
     let command = command
-        .arg("-D")
         .arg("-c")
         .arg(file)
         .current_dir(folder.path())
@@ -242,6 +342,21 @@ fn configuration(folder: &Path, [mqtt, core]: [SocketAddr; 2], settings: &Settin
     match settings.are_sealed() {
         true => put("XKEY_PUBLIC_KEY", XKEY.to_owned()),
         false => put("xkey: XKEY_PUBLIC_KEY", String::new()),
+    }
+    if let Some(folder) = &settings.certificates {
+        let pair = format!(
+            "cert_file: \"{0}/server.pem\", key_file: \"{0}/server.key\"",
+            folder.display()
+        );
+        put("mqtt {", format!("mqtt {{\n  tls {{ {pair} }}"));
+        let verify = format!("ca_file: \"{}/ca.pem\", verify: true", folder.display());
+        put(
+            "server_name: nats",
+            format!("server_name: nats\ntls {{ {pair}, {verify} }}"),
+        );
+    }
+    for (old, new) in &settings.changes {
+        put(old, new.clone());
     }
     format!("{text}\n{}\n", settings.more)
 }

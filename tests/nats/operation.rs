@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{delete_key, lives, scene};
+use super::scene;
 use crate::broker::{ISSUER_SEED, Settings};
 use crate::mqtt::Version;
-use crate::scene::Scene;
+use crate::scene::{Scene, lives};
 use crate::support::process::{Access, Folder, Launcher};
 use crate::support::wait::found;
 
@@ -37,7 +37,7 @@ async fn without_a_gateway_nobody_comes_in_and_what_changed_counts_when_there_is
     scene.broker.restart().await;
     assert!(fan.is_closed().await);
     let mut fan = scene.session("fan-1", &fans).await;
-    delete_key(&scene, "fans").await;
+    scene.delete_key("fans").await;
     assert!(fan.is_closed().await);
 }
 
@@ -134,6 +134,18 @@ async fn what_is_wrong_with_the_flags_is_said_in_one_sentence() {
         (
             vec![one.to_owned(), format!("--nats-url={url}")],
             "--nats-login",
+        ),
+        (
+            vec![one.to_owned(), "--nats-ca=ca.pem".to_owned()],
+            "--nats-url",
+        ),
+        (
+            [
+                all(one, url, &login, &issuer),
+                vec!["--nats-cert=client.pem".to_owned()],
+            ]
+            .concat(),
+            "--nats-key",
         ),
     ];
     for (flags, said) in rows {

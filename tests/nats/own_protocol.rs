@@ -4,7 +4,7 @@ use futures::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{CUTS, scene, with_subscription};
+use super::{CUTS, scene};
 use crate::mqtt::Message;
 use crate::scene::Scene;
 use crate::support::gateway::PATIENCE;
@@ -52,7 +52,7 @@ async fn a_device_may_speak_natss_own_protocol() {
         json!({ "filter": "AllowList", "publish": ["service/time"], "subscribe": ["news"] });
     let topics = json!({ "topics": topics });
     scene.plant.change("pumps", topics).await;
-    with_subscription(&scene, &scene.connect("pump-2", &pumps), "news").await;
+    scene.until_granted("pump-2", &pumps, "news").await;
     let connect = async |id: &str| found(id, async || core(&scene, id, &pumps).await).await;
     let (pump_1, pump_2) = (connect("pump-1").await, connect("pump-2").await);
     for id in ["", "pump-3", "pump-1.x", "*", ">"] {

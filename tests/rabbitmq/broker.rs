@@ -1,4 +1,5 @@
 //! RabbitMQ as a process of its own, started with what `deploy/brokers` has for it.
+#![allow(dead_code)]
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use base64ct::{Base64, Encoding};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::TcpStream;
 
+use crate::support::certificates::Authority;
 use crate::support::gateway::send;
 use crate::support::process::{Folder, free_port};
 use crate::support::wait::found;
@@ -23,6 +25,10 @@ pub struct Broker {
     pub at: SocketAddr,
     /// Where its management API is.
     pub management: SocketAddr,
+    /// Where it is by https, for clients of its authority.
+    pub secure_management: SocketAddr,
+    /// Has signed its certificate.
+    pub authority: Authority,
     server: Child,
     /// Tells Erlang's nodes where they are.
     epmd: Child,
@@ -35,8 +41,13 @@ impl Broker {
         let folder = Folder::new("rabbitmq");
         let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let management = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let secure_management = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let authority = Authority::named("RabbitMQ's authority");
+        folder.write("ca.pem", &authority.pem());
+        authority.server().write(&folder, "own");
         let configuration = configuration(at, management, asks);
-        folder.write("rabbitmq.conf", &configuration);
+        let secure = secure(secure_management, folder.path());
+        folder.write("rabbitmq.conf", &(configuration + &secure));
         let epmd_port = free_port().to_string();
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port, "-address", "127.0.0.1"])
@@ -47,6 +58,8 @@ impl Broker {
         let mut broker = Broker {
             at,
             management,
+            secure_management,
+            authority,
             epmd: epmd.expect("epmd is on the PATH: `make test` installs it"),
             server: spawn(folder.path(), &epmd_port),
             folder,
@@ -64,6 +77,11 @@ impl Broker {
             (status == 200).then_some(())
         })
         .await;
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.server.id()
     }
 
     /// Asks the management API.
@@ -136,6 +154,17 @@ fn configuration(at: SocketAddr, management: SocketAddr, asks: &str) -> String {
     put("15672", &management.port().to_string());
     put("change-this", LOGIN.split_once(':').expect("a password").1);
     format!("{text}\nlisteners.tcp = none\nlog.console = true\nlog.console.level = info\n")
+}
+
+fn secure(at: SocketAddr, folder: &Path) -> String {
+    let folder = folder.display();
+    let (ip, port) = (at.ip(), at.port());
+    format!(
+        "management.ssl.ip = {ip}\nmanagement.ssl.port = {port}\n\
+         management.ssl.cacertfile = {folder}/ca.pem\nmanagement.ssl.certfile = {folder}/own.pem\n\
+         management.ssl.keyfile = {folder}/own.key\nmanagement.ssl.verify = verify_peer\n\
+         management.ssl.fail_if_no_peer_cert = true\n"
+    )
 }
 
 fn shipped() -> std::path::PathBuf {

@@ -146,10 +146,15 @@ impl Gateway {
 
     /// Waits until a device gets this status.
     pub async fn until(&self, device: &str, issued: &Issued, status: u16) {
+        self.within(PATIENCE, device, issued, status).await;
+    }
+
+    /// The same, with this patience.
+    pub async fn within(&self, patience: Duration, device: &str, issued: &Issued, status: u16) {
         let begin = Instant::now();
         while self.status(device, issued).await != status {
             assert!(
-                begin.elapsed() < PATIENCE,
+                begin.elapsed() < patience,
                 "not {status}:\n{}",
                 self.process.log_text()
             );

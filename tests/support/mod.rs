@@ -17,6 +17,8 @@ pub mod plant;
 pub mod policy;
 pub mod process;
 pub mod proxy;
+pub mod relay;
+pub mod splitter;
 pub mod stream;
 pub mod wait;
 pub mod wire;

@@ -296,6 +296,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it is ready: it knows all AccessKeys.
     pub async fn is_ready(&mut self) {
         let begin = Instant::now();

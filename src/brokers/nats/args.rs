@@ -17,72 +17,62 @@ use crate::gateway::Authenticator;
 
 /// How NATS is served.
 #[derive(Args, Clone, Debug)]
+#[group(requires = "nats_url")]
 pub struct NatsArgs {
     /// Decide for NATS, whose server or servers are here: nats://HOST:PORT or tls://HOST:PORT; may be
-    /// given several times.
+    /// given several times. With one tls:// all are only talked to by TLS.
     #[arg(
         long,
-        value_name = "URL",
         env = "KEYWARD_NATS_URL",
+        value_name = "URL",
         value_delimiter = ',',
         requires_all = ["nats_login", "nats_system_login", "nats_issuer", "nats_account"]
     )]
     nats_url: Vec<ServerAddr>,
 
     /// A file with USER:PASSWORD of one of the auth_users. Read again for each connection.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "KEYWARD_NATS_LOGIN",
-        requires = "nats_url"
-    )]
+    #[arg(long, env = "KEYWARD_NATS_LOGIN", value_name = "FILE")]
     nats_login: Option<PathBuf>,
 
     /// The same of a user of the system account, which cuts sessions.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "KEYWARD_NATS_SYSTEM_LOGIN",
-        requires = "nats_url"
-    )]
+    #[arg(long, env = "KEYWARD_NATS_SYSTEM_LOGIN", value_name = "FILE")]
     nats_system_login: Option<PathBuf>,
 
     /// A file with the seed (SA...) of the account key that auth_callout names as issuer.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "KEYWARD_NATS_ISSUER",
-        requires = "nats_url"
-    )]
+    #[arg(long, env = "KEYWARD_NATS_ISSUER", value_name = "FILE")]
     nats_issuer: Option<PathBuf>,
 
     /// A file with the seed (SX...) of the key that auth_callout names as xkey, if it does.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "KEYWARD_NATS_XKEY",
-        requires = "nats_url"
-    )]
+    #[arg(long, env = "KEYWARD_NATS_XKEY", value_name = "FILE")]
     nats_xkey: Option<PathBuf>,
 
     /// The account that devices are placed in.
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "KEYWARD_NATS_ACCOUNT",
-        requires = "nats_url"
-    )]
+    #[arg(long, env = "KEYWARD_NATS_ACCOUNT", value_name = "NAME")]
     nats_account: Option<String>,
 
-    /// Authorities that have signed the certificates of NATS's servers, in PEM, beside those that the
-    /// system knows.
+    /// Authorities that have signed the certificates of NATS's servers, in PEM, instead of those that the
+    /// system knows. Read again for each connection, which is by TLS.
+    #[arg(long, env = "KEYWARD_NATS_CA", value_name = "FILE")]
+    nats_ca: Option<PathBuf>,
+
+    /// A certificate to show to NATS, in PEM, and those up to its authority. Read again for each
+    /// connection, which is by TLS.
     #[arg(
         long,
+        env = "KEYWARD_NATS_CERT",
         value_name = "FILE",
-        env = "KEYWARD_NATS_CA",
-        requires = "nats_url"
+        requires = "nats_key"
     )]
-    nats_ca: Option<PathBuf>,
+    nats_cert: Option<PathBuf>,
+
+    /// Its key, in PEM.
+    #[arg(
+        long,
+        env = "KEYWARD_NATS_KEY",
+        value_name = "FILE",
+        requires = "nats_cert"
+    )]
+    nats_key: Option<PathBuf>,
 }
 
 /// Why NATS cannot be served.
@@ -124,6 +114,8 @@ impl NatsArgs {
             nats_account: Some(account),
             nats_xkey,
             nats_ca,
+            nats_cert,
+            nats_key,
         } = self
         else {
             return Ok(None);
@@ -149,6 +141,7 @@ impl NatsArgs {
             way: Way {
                 urls: urls.clone(),
                 ca: nats_ca.clone(),
+                certificate: nats_cert.clone().zip(nats_key.clone()),
             },
             login: login.clone(),
             system_login: system_login.clone(),

@@ -17,8 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Way {
     /// The servers of a cluster, or one of them.
     pub urls: Vec<ServerAddr>,
-    /// Authorities that have signed the servers' certificates, beside those that the system knows.
+    /// Authorities that have signed the servers' certificates, instead of those that the system knows.
     pub ca: Option<PathBuf>,
+    /// A certificate, and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 impl Way {
@@ -39,6 +41,7 @@ impl Way {
         });
         let options = options
             .name(format!("keyward gateway: {whose}"))
+            .require_tls(self.is_by_tls())
             .retry_on_initial_connect()
             .request_timeout(Some(PATIENCE))
             .reconnect_delay_callback(delay)
@@ -47,10 +50,21 @@ impl Way {
             Some(ca) => options.add_root_certificates(ca.clone()),
             None => options,
         };
+        let options = match self.certificate.clone() {
+            Some((certificate, key)) => options.add_client_certificate(certificate, key),
+            None => options,
+        };
         let connected = options.connect(&*self.urls).await;
         connected
             .inspect_err(|error| warn!("there is no way to NATS as {whose}: {error}"))
             .ok()
+    }
+
+    /// Otherwise whoever is between could say that there is no TLS, and be shown the password; and servers tell of others
+    /// by addresses that say nothing of it.
+    fn is_by_tls(&self) -> bool {
+        let is_said = self.urls.iter().any(ServerAddr::tls_required);
+        is_said || self.ca.is_some() || self.certificate.is_some()
     }
 }
 

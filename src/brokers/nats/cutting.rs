@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_nats::{Client, RequestErrorKind};
+use futures::future::join_all;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -13,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::super::looks::{Seen, keep_looking};
+use super::super::looks::{Seen, keep_looking_at};
 use super::super::pace::Pace;
 use super::reaches::Reaches;
 use super::sessions::{Answer, Connection, Page};
@@ -53,8 +54,8 @@ pub struct Cutting<'a> {
 /// Why a server has not done what it was asked for.
 #[derive(Debug, Error)]
 enum Unanswered {
-    #[error("the server is gone")]
-    Gone,
+    #[error("it does not answer")]
+    Silent,
     #[error("{0}")]
     Request(#[from] async_nats::RequestError),
     #[error("the server answers what cannot be read: {0}")]
@@ -70,7 +71,8 @@ struct Cut {
     reason: Reason,
 }
 
-/// What has come of a look so far.
+/// What has come of a look.
+#[derive(Default)]
 struct Look {
     ends: Option<Timestamp>,
     is_whole: bool,
@@ -81,7 +83,8 @@ impl Cutting<'_> {
     /// Holds the sessions against what is known, whenever it is time to. Never ends.
     pub async fn keep_cutting(&self) {
         let mut was_whole = false;
-        let look = keep_looking(self.authenticator, self.clock, async || {
+        let more = &self.servers.more;
+        let look = keep_looking_at(more, self.authenticator, self.clock, async || {
             let seen = self.look().await;
             let is_whole = seen != Seen::NotAll;
             match (was_whole, is_whole) {
@@ -128,30 +131,15 @@ impl Cutting<'_> {
     }
 
     async fn look(&self) -> Seen {
+        let now = self.clock.now();
         let servers = self.servers.all();
-        if servers.is_empty() {
+        // At once: none of them waits for one that does not answer.
+        let looks = servers.iter().map(|server| self.look_at(server));
+        let looks = join_all(looks).await;
+        let Some(look) = looks.into_iter().reduce(Look::and) else {
             self.none_is_known.notify_one();
             return Seen::NotAll;
-        }
-        let now = self.clock.now();
-        let mut look = Look {
-            ends: None,
-            is_whole: true,
-            sessions: 0,
         };
-        for server in servers {
-            match self.look_at(&server, &mut look).await {
-                Ok(()) => {}
-                Err(Unanswered::Gone) => {
-                    self.servers.remove(&server);
-                    look.is_whole = false;
-                }
-                Err(error) => {
-                    info!("the NATS server {server} cannot be asked: {error}");
-                    look.is_whole = false;
-                }
-            }
-        }
         debug!(sessions = look.sessions, "sessions of NATS were looked at");
         if !look.is_whole {
             return Seen::NotAll;
@@ -163,29 +151,47 @@ impl Cutting<'_> {
         }))
     }
 
-    /// Looks at the sessions of a server page by page, and cuts.
-    async fn look_at(&self, server: &str, look: &mut Look) -> Result<(), Unanswered> {
-        let mut all = Vec::new();
-        let mut total = 0;
+    /// Looks at the sessions of a server, and cuts.
+    async fn look_at(&self, server: &str) -> Look {
+        let (connections, is_whole) = match self.list(server).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                info!("the NATS server {server} cannot be asked: {error}");
+                if matches!(error, Unanswered::Silent) {
+                    // Until it answers when servers are called.
+                    self.servers.remove(server);
+                }
+                return Look::default();
+            }
+        };
+        // What is known now is no older than what any of them was given.
+        let judge = Judge::new(self.authenticator, self.reaches);
+        let mut look = Look {
+            is_whole,
+            ..Look::default()
+        };
+        let cuts = look.cuts_of(&connections, judge);
+        look.is_whole &= self.cut_all(server, cuts).await;
+        look
+    }
+
+    /// All clients that are connected to a server, page by page; and whether none can be missing.
+    async fn list(&self, server: &str) -> Result<(Vec<Connection>, bool), Unanswered> {
+        let (mut all, mut total, mut is_whole) = (Vec::new(), 0, true);
         loop {
             let asked = json!({
                 "auth": true, "acc": self.account, "sort": "cid", "offset": all.len(), "limit": PAGE,
             });
             let page: Page = self.ask(server, "CONNZ", &asked).await?;
             // Where some have gone meanwhile, others have moved to a page that was read before.
-            look.is_whole &= total <= page.total;
+            is_whole &= total <= page.total;
             total = page.total;
             let was_last = page.connections.is_empty();
             all.extend(page.connections);
             if was_last || all.len() >= total {
-                break;
+                return Ok((all, is_whole));
             }
         }
-        // What is known now is no older than what any of them was given.
-        let judge = Judge::new(self.authenticator, self.reaches);
-        let cuts = look.cuts_of(&all, judge);
-        look.is_whole &= self.cut_all(server, cuts).await;
-        Ok(())
     }
 
     /// Whether all have ended.
@@ -222,7 +228,7 @@ impl Cutting<'_> {
         let subject = format!("$SYS.REQ.SERVER.{server}.{what}");
         let answer = self.client.request(subject, asked.to_string().into()).await;
         let answer = answer.map_err(|error| match error.kind() {
-            RequestErrorKind::NoResponders => Unanswered::Gone,
+            RequestErrorKind::NoResponders | RequestErrorKind::TimedOut => Unanswered::Silent,
             _ => Unanswered::Request(error),
         })?;
         let answer: Answer<T> = serde_json::from_slice(&answer.payload)?;
@@ -235,15 +241,23 @@ impl Cutting<'_> {
 }
 
 impl Look {
+    fn and(self, other: Look) -> Look {
+        Look {
+            ends: [self.ends, other.ends].into_iter().flatten().min(),
+            is_whole: self.is_whole && other.is_whole,
+            sessions: self.sessions + other.sessions,
+        }
+    }
+
     fn cuts_of(&mut self, connections: &[Connection], mut judge: Judge<'_>) -> Vec<Cut> {
         let mut cuts = Vec::new();
         for connection in connections {
             let verdict = judge.judge(connection);
             self.sessions += usize::from(verdict.is_some());
             match verdict {
-                None | Some(Verdict::Stays(None)) => {}
-                Some(Verdict::Stays(Some(ends))) => {
-                    self.ends = Some(self.ends.map_or(ends, |first| first.min(ends)));
+                None => {}
+                Some(Verdict::Stays(ends)) => {
+                    self.ends = [self.ends, ends].into_iter().flatten().min();
                 }
                 Some(Verdict::Ends(session, reason)) => cuts.push(Cut {
                     cid: connection.cid,

@@ -7,7 +7,8 @@
 use futures::future::try_join_all;
 use tracing::debug;
 
-use super::management::{Management, ManagementError};
+use super::management::Management;
+use super::way::ManagementError;
 use super::{EXCHANGE, SUBSCRIBE, mqtt};
 use crate::gateway::Authenticator;
 use crate::policy::{Decision, Session};

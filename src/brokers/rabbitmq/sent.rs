@@ -3,6 +3,9 @@
 //! RabbitMQ remembers a dozen of these answers for as long as a session is busy, and does not ask again. So they are
 //! remembered here, too, until the session is gone, and held against what is known. A gateway knows what it was asked
 //! itself since it started.
+//!
+//! A login forgets nothing: it may vanish before it takes the session over, which then goes on. So a session may seem to
+//! send what one before it did. Then it is cut once, and has to come back.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,11 +33,6 @@ struct Topics {
 }
 
 impl Sent {
-    /// A session begins.
-    pub fn begin(&self, key: &str, client_id: &str) {
-        self.lock().remove(&who(key, client_id));
-    }
-
     /// Whether a session may ask about one more.
     pub fn has_room(&self, key: &str, client_id: &str) -> bool {
         let sent = self.lock();
@@ -59,6 +57,16 @@ impl Sent {
         let sent = self.lock();
         let topics = sent.get(&who(key, client_id));
         topics.is_some_and(|topics| topics.topics.iter().any(|topic| holds(topic)))
+    }
+
+    /// A session has ended: what is denied by now was not told to the one that comes next. Of one that has no room left
+    /// all is forgotten.
+    pub fn forget(&self, key: &str, client_id: &str, is_denied: impl Fn(&str) -> bool) {
+        let mut sent = self.lock();
+        if let Some(Topics { topics, .. }) = sent.get_mut(&who(key, client_id)) {
+            let is_full = topics.len() >= MOST;
+            topics.retain(|topic| !is_full && !is_denied(topic));
+        }
     }
 
     /// Forgets sessions that are gone: all but those for which this holds.
@@ -95,8 +103,21 @@ mod tests {
         assert!(!knows("a") && knows("b"));
         sent.retain(|_, id| id == "b", at(60));
         assert!(knows("b"));
-        sent.begin("AK", "b");
-        assert!(!knows("b"));
+    }
+
+    #[test]
+    fn what_ends_a_session_is_not_held_against_the_next() {
+        let sent = Sent::default();
+        let (state, command) = ("devices/a/state", "devices/b/command");
+        for topic in [state, command] {
+            sent.may("AK", "a", topic, Moment::default());
+            sent.may("AK", "b", topic, Moment::default());
+        }
+        let knows = |id: &str, topic: &str| sent.any("AK", id, |known| known == topic);
+        sent.forget("AK", "a", |topic| topic == command);
+        assert!(knows("a", state), "it may still be busy with it");
+        assert!(!knows("a", command));
+        assert!(knows("b", command), "it has not ended");
     }
 
     #[test]
@@ -108,5 +129,7 @@ mod tests {
         }
         assert!(!sent.has_room("AK", "a"));
         assert!(sent.has_room("AK", "b"));
+        sent.forget("AK", "a", |_| false);
+        assert!(sent.has_room("AK", "a"), "it begins again");
     }
 }

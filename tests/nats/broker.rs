@@ -284,7 +284,8 @@ impl Drop for Server {
 }
 
 fn launcher(settings: &Settings, access: &Access) -> Launcher {
-    let launcher = Launcher::new(&settings.namespace, access);
+    // A controller may log under the namespace's name.
+    let launcher = Launcher::new(&format!("nats-{}", settings.namespace), access);
     match settings.is_quiet {
         true => launcher.logging("info"),
         false => launcher,

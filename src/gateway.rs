@@ -434,7 +434,11 @@ impl Authenticator {
 
     /// An AccessKey is gone, or admits nobody.
     pub fn delete_key(&self, namespace: &str, name: &str) {
-        self.0.change(Change::All, |directory| {
+        let known = self.0.directory().key_named(namespace, name).map(|key| {
+            let key = key.key().as_str();
+            Change::Key(namespace.into(), key.into())
+        });
+        self.0.change(known.unwrap_or(Change::All), |directory| {
             directory.delete_key(namespace, name)
         });
     }

@@ -18,8 +18,11 @@ const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 /// Looked at so often if nothing happens.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Of the time no more than one part in so many goes into looking, however often something changes.
+/// After a look, so many times as long as it took nobody looks again, however often something changes.
 const REST: u32 = 9;
+
+/// The same after a look that failed, which has waited more than it has looked.
+const REST_IF_FAILED: u32 = 1;
 
 /// After a look that failed, the next comes so soon.
 const RETRY: Duration = Duration::from_secs(1);
@@ -100,7 +103,11 @@ impl Looks {
         let Some(Look { begun, done, seen }) = self.last else {
             return Moment::default();
         };
-        let rested = done + done.since(begun) * REST;
+        let rest = match seen {
+            Seen::All(_) => REST,
+            Seen::NotAll => REST_IF_FAILED,
+        };
+        let rested = done + done.since(begun) * rest;
         let after_change = self.changed.and_then(|changed| {
             let mut times = AGAIN.iter().map(|later| changed + *later);
             match begun <= changed {
@@ -191,5 +198,9 @@ mod tests {
         assert_eq!(looks.due(), at(1010));
         looks.looked(at(1010), at(1020), Seen::All(None));
         assert_eq!(looks.due(), at(61_010));
+        // However long it has waited in vain.
+        looks.looked(at(61_010), at(63_010), Seen::NotAll);
+        looks.changed(at(62_000));
+        assert_eq!(looks.due(), at(65_010));
     }
 }

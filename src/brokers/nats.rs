@@ -28,10 +28,12 @@ mod callout;
 mod connection;
 mod cutting;
 mod jwt;
+mod known;
 mod nkey;
 mod reaches;
 mod sessions;
 mod subjects;
+mod unconfirmed;
 mod verdict;
 mod xkey;
 
@@ -51,6 +53,7 @@ pub use self::args::{NatsArgs, StartError};
 use self::callout::{Protocol, Request, User, answer};
 use self::connection::Way;
 use self::cutting::Cutting;
+use self::known::Known;
 use self::nkey::{Kind, Signer};
 use self::reaches::Reaches;
 use self::sessions::Name;
@@ -80,6 +83,7 @@ pub struct Nats {
     login: PathBuf,
     system_login: PathBuf,
     reaches: Mutex<Reaches>,
+    known: Mutex<Known>,
     servers: Servers,
 }
 
@@ -152,9 +156,11 @@ impl Nats {
             authenticator: &self.authenticator,
             clock: &self.clock,
             reaches: &self.reaches,
+            known: &self.known,
             servers: &self.servers,
             account: &self.account,
             pace: Mutex::new(Pace::of(self.cut_rate)),
+            unconfirmed: Mutex::default(),
             client,
             none_is_known: Notify::new(),
         };
@@ -216,6 +222,8 @@ impl Nats {
         let Some((name, permissions)) = self.given(&session, protocol) else {
             return refused();
         };
+        // What changes after the last look at whether it stands has to find it.
+        lock(&self.known).admit(request.server(), request.connection(name.clone()));
         // It may have been cut since.
         let Some(granted) = self.authenticator.granted(&session) else {
             return refused();

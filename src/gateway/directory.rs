@@ -40,6 +40,11 @@ impl Directory {
         self.devices.get(namespace, id)
     }
 
+    /// The record of the AccessKey with this name, whether it has its key or another AccessKey does.
+    pub fn key_named(&self, namespace: &str, name: &str) -> Option<&KeyRecord> {
+        self.keys.named(namespace, name)
+    }
+
     /// The records of all Devices of a namespace.
     pub fn devices_of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a DeviceRecord> {
         self.devices.of(namespace)

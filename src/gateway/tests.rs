@@ -425,7 +425,8 @@ async fn changes_are_told_after_they_count() {
         Decision::Deny(Reason::Inactive)
     );
     plant.authenticator.delete_key("plant", "fleet");
-    assert_eq!(changes.recv().await.expect("a change"), Change::All);
+    let change = changes.recv().await.expect("a change");
+    assert_eq!(change, Change::Key("plant".into(), KEY.into()));
     assert_eq!(
         plant.ask(ISSUED[0].secret).await,
         Decision::Deny(Reason::UnknownKey)

@@ -74,6 +74,39 @@ async fn gateways_share_the_work_and_do_not_cut_what_another_has_admitted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_changes_loses_its_sessions_though_no_server_lists_any() {
+    let login = "password: $NATS_SYSTEM_PASSWORD";
+    let no_lists = r#"permissions: { publish: { deny: "$SYS.REQ.SERVER.*.CONNZ" } }"#;
+    let settings = Settings {
+        changes: vec![(login, format!("{login}, {no_lists}"))],
+        ..Settings::default()
+    };
+    let mut scene = Scene::with(Version::V311, settings).await;
+    let two = |id: &str| json!({ "deviceIds": [format!("{id}-1"), format!("{id}-2")] });
+    let pumps = scene.key("pumps", two("pump")).await;
+    let valves = scene.key("valves", two("valve")).await;
+    let fans = scene.key("fans", two("fan")).await;
+    let mut pump = scene.session("pump-1", &pumps).await;
+    let mut valves = [
+        scene.session("valve-1", &valves).await,
+        scene.session("valve-2", &valves).await,
+    ];
+    let mut fan = scene.session("fan-1", &fans).await;
+    let inactive = json!({ "state": "Inactive" });
+    scene.plant.change("pumps", inactive).await;
+    assert!(pump.is_closed().await);
+    scene.restrict("valves", &["valve-1"]).await;
+    for valve in &mut valves {
+        assert!(valve.is_closed().await, "either had the other");
+    }
+    lives(&mut fan, "fan-1").await;
+    scene.delete_key("fans").await;
+    assert!(fan.is_closed().await);
+    let log = scene.broker.gateway().log_text();
+    assert!(!log.contains("all sessions of NATS are looked at"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_do_more_than_nats_can_carry_is_refused() {
     let scene = Scene::with(Version::V311, Settings::with("max_payload: 8192")).await;
     let many: Vec<String> = (0..100).map(|number| format!("pump-{number}")).collect();

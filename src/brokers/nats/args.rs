@@ -9,7 +9,6 @@ use thiserror::Error;
 
 use super::connection::{UnreadableLogin, Way, check_login};
 use super::nkey::{Kind, Seed, Signer, UnreadableSeed};
-use super::reaches::Reaches;
 use super::xkey::Xkey;
 use super::{Nats, Servers};
 use crate::clock::Clock;
@@ -145,7 +144,8 @@ impl NatsArgs {
             },
             login: login.clone(),
             system_login: system_login.clone(),
-            reaches: Mutex::new(Reaches::default()),
+            reaches: Mutex::default(),
+            known: Mutex::default(),
             servers: Servers::default(),
         }))
     }

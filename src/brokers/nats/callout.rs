@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::jwt::{self, Issued};
 use super::nkey::Signer;
+use super::sessions::Connection;
 use super::subjects::Permissions;
 use crate::gateway::Credentials;
 
@@ -34,6 +35,8 @@ struct Server {
 
 #[derive(Deserialize)]
 struct Client {
+    #[serde(default)]
+    id: u64,
     #[serde(default)]
     host: String,
     #[serde(default)]
@@ -100,6 +103,12 @@ impl Request {
             ("Client", "nats" | "websocket") => Some(Protocol::Nats),
             _ => None,
         }
+    }
+
+    /// As the server will list the client, if it is told this name.
+    pub fn connection(&self, name: String) -> Connection {
+        let client = &self.nats.client_info;
+        Connection::of(client.id, &client.host, name)
     }
 
     /// What it shows.

@@ -1,4 +1,8 @@
 //! Ends sessions by the system account.
+//!
+//! Servers are asked for all of their sessions whenever it is time to. When a key changes, those of its sessions that are
+//! [known](super::known) are looked at besides, at once. That makes cuts quick; that they are made at all does not depend
+//! on it.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,17 +15,20 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::super::looks::{Seen, keep_looking_at};
 use super::super::pace::Pace;
+use super::known::Known;
 use super::reaches::Reaches;
 use super::sessions::{Answer, Connection, Page};
+use super::unconfirmed::Unconfirmed;
 use super::verdict::{Judge, Verdict, may_return};
 use super::{Servers, lock};
 use crate::clock::Clock;
-use crate::gateway::Authenticator;
+use crate::gateway::{Authenticator, Change};
 use crate::policy::{Reason, Session};
 
 /// So long servers have to say that they are there.
@@ -30,8 +37,8 @@ const ROLL_CALL: Duration = Duration::from_millis(500);
 /// So often they are asked.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Sessions on a page of the list.
-const PAGE: usize = 1024;
+/// Sessions on a page of the list. For each page a server looks at all that it has.
+const PAGE: usize = 8192;
 
 /// So many are cut at a time.
 const AT_ONCE: usize = 32;
@@ -41,10 +48,12 @@ pub struct Cutting<'a> {
     pub authenticator: &'a Authenticator,
     pub clock: &'a Clock,
     pub reaches: &'a Mutex<Reaches>,
+    pub known: &'a Mutex<Known>,
     pub servers: &'a Servers,
     /// The account that devices are in.
     pub account: &'a str,
     pub pace: Mutex<Pace>,
+    pub unconfirmed: Mutex<Unconfirmed<Cut>>,
     /// As the system account.
     pub client: Client,
     /// Told when no server is known to be there.
@@ -65,7 +74,8 @@ enum Unanswered {
 }
 
 /// A session that is to end.
-struct Cut {
+#[derive(Debug)]
+pub struct Cut {
     cid: u64,
     session: Session,
     reason: Reason,
@@ -95,7 +105,30 @@ impl Cutting<'_> {
             was_whole = is_whole;
             seen
         });
-        tokio::join!(look, self.keep_calling());
+        tokio::join!(look, self.keep_looking_at_keys(), self.keep_calling());
+    }
+
+    async fn keep_looking_at_keys(&self) {
+        let mut changes = self.authenticator.changes();
+        self.authenticator.until_ready().await;
+        loop {
+            match changes.recv().await {
+                Ok(Change::Key(_, key)) => self.look_at_key(&key).await,
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Looks at the sessions of a key, as far as they are known, and cuts. Who looks at all says so if one goes on.
+    async fn look_at_key(&self, key: &str) {
+        let known = lock(self.known).of(key);
+        let cuts = known.iter().map(async |(server, connections)| {
+            let judge = Judge::new(self.authenticator, self.reaches);
+            let cuts = Look::default().cuts_of(connections, judge);
+            self.cut_all(server, cuts).await;
+        });
+        join_all(cuts).await;
     }
 
     /// Asks from time to time which servers there are, and at once if none is known. Never ends. That is not a part of a
@@ -145,6 +178,7 @@ impl Cutting<'_> {
             return Seen::NotAll;
         }
         lock(self.reaches).end_look();
+        lock(self.known).retain(&servers);
         Seen::All(look.ends.map(|ends| {
             let rest = Duration::try_from(ends.duration_since(now.wall));
             now.monotonic + rest.unwrap_or_default()
@@ -153,6 +187,7 @@ impl Cutting<'_> {
 
     /// Looks at the sessions of a server, and cuts.
     async fn look_at(&self, server: &str) -> Look {
+        let asked = lock(self.known).ask();
         let (connections, is_whole) = match self.list(server).await {
             Ok(listed) => listed,
             Err(error) => {
@@ -171,6 +206,12 @@ impl Cutting<'_> {
             ..Look::default()
         };
         let cuts = look.cuts_of(&connections, judge);
+        if is_whole {
+            for cut in lock(&self.unconfirmed).take_all_but(server, &connections) {
+                self.authenticator.cut(&cut.session, cut.reason);
+            }
+        }
+        lock(self.known).told(server, asked, connections);
         look.is_whole &= self.cut_all(server, cuts).await;
         look
     }
@@ -207,14 +248,21 @@ impl Cutting<'_> {
 
     async fn cut(&self, server: &str, cut: Cut) -> bool {
         let asked = json!({ "cid": cut.cid });
-        match self.ask::<Option<IgnoredAny>>(server, "KICK", &asked).await {
-            Ok(_) => self.authenticator.cut(&cut.session, cut.reason),
-            // It has ended by itself.
-            Err(Unanswered::Refused(_)) => {}
+        let answer = self.ask::<Option<IgnoredAny>>(server, "KICK", &asked).await;
+        let mut unconfirmed = lock(&self.unconfirmed);
+        let before = unconfirmed.take(server, cut.cid);
+        let is_cut = match answer {
+            Ok(_) => true,
+            // It has ended by itself, unless it was to be cut before.
+            Err(Unanswered::Refused(_)) => before.is_some(),
             Err(error) => {
                 info!("the NATS server {server} has not cut a session: {error}");
+                unconfirmed.put(server, cut.cid, cut);
                 return false;
             }
+        };
+        if is_cut {
+            self.authenticator.cut(&cut.session, cut.reason);
         }
         true
     }

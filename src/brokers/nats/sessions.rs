@@ -81,7 +81,7 @@ pub struct Page {
 }
 
 /// A client.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Connection {
     /// No other of the same server has this number, ever.
     pub cid: u64,
@@ -93,6 +93,15 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// As a server lists it that was told this name.
+    pub fn of(cid: u64, ip: &str, name: String) -> Connection {
+        Connection {
+            cid,
+            ip: ip.to_owned(),
+            authorized_user: name,
+        }
+    }
+
     /// Who it is; none if it is nobody that was admitted here.
     pub fn name(&self) -> Option<Name<'_>> {
         Name::parse(&self.authorized_user)

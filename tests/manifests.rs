@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::process::Command;
+
 use keyward::api::{AccessKey, Device};
 use serde_json::{Value, json};
 use support::manifests::{examples, object, objects};
@@ -145,6 +147,48 @@ fn the_two_other_files_bind_secrets_in_one_namespace_and_in_all() {
         }]);
         assert_eq!(binding["subjects"], subject, "{file}");
     }
+}
+
+#[test]
+fn the_flags_that_are_shipped_are_flags_that_there_are() {
+    let files = [
+        INSTALL,
+        "deploy/brokers/nats/service.yaml",
+        "deploy/brokers/nats/sidecar.yaml",
+        "deploy/brokers/rabbitmq/service.yaml",
+        "deploy/brokers/rabbitmq/sidecar.yaml",
+    ];
+    let mut flags = 0;
+    for file in files {
+        for object in objects(file) {
+            let Some(containers) = object.pointer("/spec/template/spec/containers") else {
+                continue;
+            };
+            let containers = array(containers).iter();
+            for container in containers.filter(|one| text(&one["image"]).starts_with("keyward:")) {
+                let arguments: Vec<String> = array(&container["args"]).iter().map(text).collect();
+                let known = flags_of(&arguments[0]);
+                let given = arguments.iter().filter(|flag| flag.starts_with("--"));
+                for flag in given {
+                    let name = flag.split('=').next().expect("a name");
+                    assert!(known.iter().any(|known| known == name), "{file}: {flag}");
+                    flags += 1;
+                }
+            }
+        }
+    }
+    assert!(flags > 20);
+}
+
+/// Those of a subcommand.
+fn flags_of(subcommand: &str) -> Vec<String> {
+    let help = Command::new(env!("CARGO_BIN_EXE_keyward"))
+        .args([subcommand, "--help"])
+        .output();
+    let help = String::from_utf8(help.expect("it runs").stdout).expect("UTF-8");
+    let words = help.split_whitespace();
+    let flags = words.filter(|word| word.starts_with("--"));
+    flags.map(str::to_owned).collect()
 }
 
 #[test]

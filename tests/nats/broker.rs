@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
+use crate::support::manifests::gateway_flags;
 use crate::support::process::{Access, Folder, Launcher, Process, free_port};
 use crate::support::wait::found;
 
@@ -115,27 +116,24 @@ impl Broker {
     /// The flags of a gateway.
     pub fn flags(&self) -> Vec<String> {
         let settings = &self.server.settings;
-        let file = |flag: &str, name: &str, text: &str| {
-            let file = self.server.folder.write(name, text);
-            format!("--nats-{flag}={}", file.display())
+        let folder = &self.server.folder;
+        for (name, text) in [
+            ("login", "keyward:for-the-callout\n"),
+            ("system-login", "keyward-system:for-the-system"),
+            ("issuer", ISSUER_SEED),
+            ("xkey", XKEY_SEED),
+        ] {
+            folder.write(name, text);
+        }
+        let mut flags = gateway_flags("deploy/brokers/nats/sidecar.yaml", folder.path());
+        let own = match settings.are_sealed() {
+            true => &["--namespace", "--nats-url"][..],
+            false => &["--namespace", "--nats-url", "--nats-xkey"],
         };
-        let mut flags = vec![
-            format!("--namespace={}", settings.namespace),
-            "--ephemeral-signing-key".to_owned(),
-            "--nats-account=DEVICES".to_owned(),
-            file("login", "login", "keyward:for-the-callout\n"),
-            file(
-                "system-login",
-                "system-login",
-                "keyward-system:for-the-system",
-            ),
-            file("issuer", "issuer", ISSUER_SEED),
-        ];
+        flags.retain(|flag| !own.iter().any(|own| flag.starts_with(own)));
+        flags.push(format!("--namespace={}", settings.namespace));
         if !settings.is_quiet {
             flags.push("--audit".to_owned());
-        }
-        if settings.are_sealed() {
-            flags.push(file("xkey", "xkey", XKEY_SEED));
         }
         match &settings.certificates {
             None => flags.push(format!("--nats-url=nats://{}", self.core)),

@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 use crate::node::{Broker as Node, LOGIN};
 use crate::support::gateway::Gateway;
+use crate::support::manifests::gateway_flags;
 use crate::support::process::{Access, Folder, Launcher, free_port};
 
 /// By which RabbitMQ says who it is.
@@ -65,18 +66,21 @@ impl Broker {
     }
 
     async fn launch(&self, launcher: &Launcher, port: u16, flags: &[String]) -> Gateway {
-        let file = |name: &str| self.folder.path().join(name).display().to_string();
         let own = [
             format!("--namespace={}", self.settings.namespace),
             format!("--rabbitmq-url=http://{}", self.management),
-            format!("--rabbitmq-credentials={}", file("login")),
-            format!("--caller-token-file={}", file("callers")),
-            "--ephemeral-signing-key".to_owned(),
             "--audit".to_owned(),
         ];
+        let shipped = "deploy/brokers/rabbitmq/service.yaml";
+        let shipped = gateway_flags(shipped, self.folder.path());
         let name = |flag: &str| flag.split('=').next().map(str::to_owned);
-        let is_given = |own: &&String| !flags.iter().any(|flag| name(flag) == name(own));
-        let all = own.iter().filter(is_given).chain(flags);
+        let is_not_in = |flag: &String, others: &[String]| {
+            !others.iter().any(|other| name(other) == name(flag))
+        };
+        let own = own.iter().filter(|own| is_not_in(own, flags));
+        let own: Vec<String> = own.chain(flags).cloned().collect();
+        let all = shipped.iter().filter(|flag| is_not_in(flag, &own));
+        let all = all.chain(&own);
         let all: Vec<&str> = all.map(String::as_str).collect();
         Gateway::of(launcher.start_gateway_at([0, port, 0], &all)).await
     }

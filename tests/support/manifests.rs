@@ -35,6 +35,28 @@ pub fn object(file: &str, kind: &str, name: &str) -> Value {
     found.into_iter().next().unwrap()
 }
 
+/// The flags of the gateway that this file starts for a broker, but for those that say where it listens and how it logs. What it
+/// has mounted is in this folder.
+pub fn gateway_flags(file: &str, mounted: &Path) -> Vec<String> {
+    let objects = objects(file);
+    let containers = objects
+        .iter()
+        .filter_map(|object| object.pointer("/spec/template/spec/containers")?.as_array());
+    let mut gateways = containers
+        .flatten()
+        .filter(|container| container["name"] == "gateway");
+    let gateway = gateways.next().expect("a gateway");
+    let flags = gateway["args"].as_array().expect("arguments").iter();
+    let flags = flags.map(|flag| flag.as_str().expect("a text"));
+    let is_own = |flag: &&str| {
+        *flag != "gateway" && !flag.contains("-listen=") && !flag.starts_with("--log-")
+    };
+    let mounted = mounted.display().to_string();
+    let own = flags.filter(is_own);
+    own.map(|flag| flag.replace("/etc/keyward", &mounted))
+        .collect()
+}
+
 /// The paths of all examples, from the repository's root.
 pub fn examples() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");

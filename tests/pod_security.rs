@@ -40,7 +40,7 @@ async fn the_api_server_takes_what_is_shipped_for_brokers_where_pods_are_restric
     assert!(!files.is_empty());
     for file in files {
         for mut object in objects(&file) {
-            // It is named in some, so that it need not be named to kubectl.
+            // They name another, for people to change.
             object["metadata"]["namespace"] = json!(namespace.name);
             taken(admin, &namespace, &file, &object).await;
             let Some(template) = object.pointer("/spec/template") else {

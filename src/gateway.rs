@@ -269,13 +269,24 @@ impl Authenticator {
     }
 
     /// Allows what was [authorized](Authenticator::authorize) before, and is the same as then; not if what is known has
-    /// grown too old.
-    pub fn allow_again(&self, session: &Session, action: Action, topic: &str) -> Decision<()> {
+    /// grown too old. Whose session it is, is asked only where it is written down.
+    pub fn allow_again(
+        &self,
+        session: impl FnOnce() -> Option<Arc<Session>>,
+        action: Action,
+        topic: &[u8],
+    ) -> Decision<()> {
         let decision = match self.0.is_stale() {
             true => Decision::Unavailable,
             false => Decision::Allow(()),
         };
-        self.done(session, action, topic, &decision);
+        let session = self.0.is_audited().then(session).flatten();
+        let subject = || {
+            let act = str::from_utf8(topic).ok().map(|topic| (action, topic));
+            let subject = session.as_deref().map(|session| Subject::of(session, act));
+            subject.unwrap_or_default()
+        };
+        self.0.decided(Asked::Authorize, subject, &decision);
         decision
     }
 

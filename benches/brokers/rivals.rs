@@ -75,6 +75,12 @@ impl Plain {
         .expect("text");
         writeln!(
             text,
+            "persistence true\npersistence_location {}/",
+            folder.path().display()
+        )
+        .expect("text");
+        writeln!(
+            text,
             "set_tcp_nodelay true\nlog_dest stderr\nlog_type error"
         )
         .expect("text");

@@ -39,13 +39,13 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use self::permits::{Mark, Permits};
-use self::sessions::{Entry, Sessions};
+use self::permits::Asked;
+use self::sessions::{Asking, Entry, Sessions};
 use self::share::Share;
 use super::looks::{Seen, keep_looking};
 use crate::clock::{Clock, Moment};
 use crate::gateway::{Authenticator, Credentials};
-use crate::policy::{Decision, Reason, Session};
+use crate::policy::{Decision, Reason};
 use crate::topics::Action;
 use crate::verifier::{HashProfile, Verifier};
 
@@ -108,7 +108,6 @@ pub struct Adapter {
     /// What the broker puts before the IDs that it makes up.
     made_up: String,
     sessions: Mutex<Sessions>,
-    permits: Mutex<Permits>,
     share: Mutex<Share>,
     ticked: Mutex<Option<Moment>>,
     cuts: Mutex<VecDeque<Cut>>,
@@ -126,7 +125,6 @@ impl Adapter {
             clock,
             made_up: made_up.to_owned(),
             sessions: Mutex::default(),
-            permits: Mutex::default(),
             share: Mutex::default(),
             ticked: Mutex::default(),
             cuts: Mutex::default(),
@@ -189,61 +187,48 @@ impl Adapter {
         })
     }
 
-    /// Whether a client may do this with a topic, or subscribe to this filter.
-    pub fn act(&self, client: Client, who: Who<'_>, action: Action, topic: &str) -> Answer {
-        // Before anything is looked at: what changes meanwhile makes it old.
-        let version = self.authenticator.version();
-        let admitted = match lock(&self.sessions).of(client, who) {
-            Some(place) if place.last.is(action, topic, version) => {
-                return told(
-                    self.authenticator
-                        .allow_again(&place.session, action, topic),
-                );
+    /// Whether a client may do this with a topic, or subscribe to this filter. What is no text is none.
+    pub fn act(&self, client: Client, who: Who<'_>, action: Action, topic: &[u8]) -> Answer {
+        let asked = Asked {
+            client,
+            who,
+            action,
+            topic,
+            // Read before anything is looked at: what changes meanwhile makes it old.
+            version: self.authenticator.version(),
+        };
+        let asking = lock(&self.sessions).asking(&asked);
+        let decision = match asking {
+            Asking::Again => {
+                let session = || lock(&self.sessions).session(client);
+                Some(self.authenticator.allow_again(session, action, topic))
             }
-            Some(place) => Some((Arc::clone(&place.session), place.admission)),
-            None => None,
+            Asking::Admitted(session, mark) => {
+                let judged = str::from_utf8(topic)
+                    .ok()
+                    .map(|topic| self.authenticator.authorize(&session, action, topic));
+                let is_allowed = judged == Some(Decision::Allow(()));
+                if is_allowed && self.authenticator.is_timeless(&session) {
+                    lock(&self.sessions).permit(mark, asked.version);
+                }
+                judged
+            }
+            Asking::Unknown if action == Action::Receive && !who.has_address => {
+                self.keep(who, topic)
+            }
+            Asking::Unknown => None,
         };
-        let Some((session, admission)) = admitted else {
-            let is_restored = action == Action::Receive && !who.has_address;
-            let kept = is_restored.then(|| self.keep(who, topic)).flatten();
-            return kept.map_or(Answer::No, told);
-        };
-        let mark = lock(&self.permits).mark(admission, action, topic);
-        let (decision, is_lasting) = self.judge(&session, mark, version, action, topic);
-        if is_lasting && let Some(place) = lock(&self.sessions).of(client, who) {
-            place.last.set(action, topic, version);
-        }
-        told(decision)
-    }
-
-    /// May it, and may it as long as what is known has this version?
-    fn judge(
-        &self,
-        session: &Session,
-        mark: Mark,
-        version: u64,
-        action: Action,
-        topic: &str,
-    ) -> (Decision<()>, bool) {
-        if lock(&self.permits).has(mark, version) {
-            let decision = self.authenticator.allow_again(session, action, topic);
-            return (decision, true);
-        }
-        let decision = self.authenticator.authorize(session, action, topic);
-        let is_lasting = decision == Decision::Allow(()) && self.authenticator.is_timeless(session);
-        if is_lasting {
-            lock(&self.permits).put(mark, version);
-        }
-        (decision, is_lasting)
+        decision.map_or(Answer::No, told)
     }
 
     /// For a device whose session was restored from disk.
-    fn keep(&self, who: Who<'_>, topic: &str) -> Option<Decision<()>> {
+    fn keep(&self, who: Who<'_>, topic: &[u8]) -> Option<Decision<()>> {
         let (id, username) = (
             str::from_utf8(who.id).ok()?,
             str::from_utf8(who.username).ok()?,
         );
         let session = self.authenticator.session_of(id, username)?;
+        let topic = str::from_utf8(topic).ok()?;
         Some(self.authenticator.keep(&session, topic))
     }
 
@@ -252,10 +237,15 @@ impl Adapter {
         lock(&self.sessions).gone(client, is_over);
     }
 
-    /// Time goes on. To be told several times a second, or nobody is admitted.
-    pub fn tick(&self) {
-        *lock(&self.ticked) = Some(self.clock.coarse());
-        lock(&self.sessions).forget();
+    /// Time goes on. To be told several times a second, or nobody is admitted. Has it gone on? Where much is sent the
+    /// broker ticks for each message.
+    pub fn tick(&self) -> bool {
+        let now = Some(self.clock.coarse());
+        let has_gone_on = std::mem::replace(&mut *lock(&self.ticked), now) != now;
+        if has_gone_on {
+            lock(&self.sessions).forget();
+        }
+        has_gone_on
     }
 
     fn ticks(&self) -> bool {

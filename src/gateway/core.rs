@@ -85,6 +85,11 @@ impl Core {
         }
     }
 
+    /// Whether decisions are written down.
+    pub fn is_audited(&self) -> bool {
+        self.audit.get().is_some()
+    }
+
     /// The session of a device whose secret is known to match, which most have. None if it takes more to tell, or the
     /// device is refused.
     pub fn recognise(&self, credentials: &Credentials<'_>) -> Option<Session> {

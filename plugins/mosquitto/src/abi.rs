@@ -349,11 +349,11 @@ unsafe extern "C" fn on_acl_check(_event: c_int, data: *mut c_void, user: *mut c
             (
                 bytes(mosquitto_client_id(event.client)),
                 bytes(mosquitto_client_username(event.client)),
-                text(event.topic),
+                bytes(event.topic),
                 !mosquitto_client_address(event.client).is_null(),
             )
         };
-        let (Some(id), Some(username), Ok(Some(topic))) = (id, username, topic) else {
+        let (Some(id), Some(username), Some(topic)) = (id, username, topic) else {
             return error::ACL_DENIED;
         };
         let who = Who {

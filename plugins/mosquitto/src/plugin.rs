@@ -30,12 +30,14 @@ impl Plugin {
 
     /// What is to be done on the broker's thread, from time to time.
     pub fn tick(&self, broker: &Broker) {
-        self.adapter.tick();
+        let has_gone_on = self.adapter.tick();
         while let Some(cut) = self.adapter.next_cut() {
             let is_known = cut.client_id().is_some_and(|id| broker.kick(&id));
             self.adapter.was_cut(&cut, is_known);
         }
-        log::drain().iter().for_each(|line| broker.log(line));
+        if has_gone_on {
+            log::drain().iter().for_each(|line| broker.log(line));
+        }
     }
 
     /// Ends, and its threads with it.

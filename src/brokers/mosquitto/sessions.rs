@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::permits::Last;
+use super::permits::{Asked, Mark, Permits};
 use super::{Client, Who};
 use crate::policy::Session;
 use crate::text::Text;
@@ -25,16 +25,14 @@ pub(super) struct Entry {
     admission: u64,
 }
 
-/// What is kept of it. All that is asked for each message lies here.
+/// What is kept of it.
 #[derive(Debug)]
-pub(super) struct Place {
+struct Place {
     id: Text,
     key: Text,
     /// No other admission has the same.
-    pub admission: u64,
-    /// What it was allowed last.
-    pub last: Last,
-    pub session: Arc<Session>,
+    admission: u64,
+    session: Arc<Session>,
     /// Its place among those whose connection has ended.
     away: Option<u64>,
 }
@@ -54,6 +52,17 @@ impl Place {
     }
 }
 
+/// Who asks.
+#[derive(Debug)]
+pub(super) enum Asking {
+    /// Somebody who was allowed just this, and still is.
+    Again,
+    /// Who was admitted with this session.
+    Admitted(Arc<Session>, Mark),
+    /// Nobody who was admitted here.
+    Unknown,
+}
+
 /// Those that were admitted.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
@@ -64,6 +73,8 @@ pub(super) struct Sessions {
     away: BTreeMap<u64, Client>,
     /// About whom the broker may ask until it ticks, and no longer; and as which admission.
     over: Vec<(Client, u64)>,
+    /// What they were allowed.
+    permits: Permits,
     last_number: u64,
 }
 
@@ -75,7 +86,6 @@ impl Sessions {
             id: id.into(),
             key: session.key.clone(),
             admission: self.next_number(),
-            last: Last::default(),
             session: Arc::new(session),
             away: None,
         };
@@ -90,15 +100,36 @@ impl Sessions {
         }
     }
 
-    /// What is kept of a client, if it still is who was admitted.
-    pub fn of(&mut self, client: Client, who: Who<'_>) -> Option<&mut Place> {
-        let place = self.places.get_mut(&client)?;
+    /// What is known about who asks this.
+    pub fn asking(&mut self, asked: &Asked<'_>) -> Asking {
+        let Err(mark) = self.permits.find(asked) else {
+            return Asking::Again;
+        };
+        match self.of(asked.client, asked.who) {
+            Some(place) => Asking::Admitted(Arc::clone(&place.session), mark),
+            None => Asking::Unknown,
+        }
+    }
+
+    /// What is asked is allowed, as long as what is known has this version.
+    pub fn permit(&mut self, mark: Mark, version: u64) {
+        self.permits.put(mark, version);
+    }
+
+    fn of(&self, client: Client, who: Who<'_>) -> Option<&Place> {
+        let place = self.places.get(&client)?;
         let is_it = place.id.as_bytes() == who.id && place.key.as_bytes() == who.username;
         is_it.then_some(place)
     }
 
+    /// The session of a client.
+    pub fn session(&self, client: Client) -> Option<Arc<Session>> {
+        let place = self.places.get(&client)?;
+        Some(Arc::clone(&place.session))
+    }
+
     /// The session of a client, if it still is who was admitted and its connection has not ended.
-    pub fn connected(&mut self, client: Client, who: Who<'_>) -> Option<Arc<Session>> {
+    pub fn connected(&self, client: Client, who: Who<'_>) -> Option<Arc<Session>> {
         let place = self.of(client, who)?;
         place.is_connected().then(|| Arc::clone(&place.session))
     }
@@ -142,6 +173,7 @@ impl Sessions {
     }
 
     fn remove(&mut self, client: Client) {
+        self.permits.forget(client);
         let Some(removed) = self.places.remove(&client) else {
             return;
         };
@@ -201,7 +233,7 @@ mod tests {
         }
     }
 
-    fn has(sessions: &mut Sessions, client: usize, id: &str) -> bool {
+    fn has(sessions: &Sessions, client: usize, id: &str) -> bool {
         sessions.of(Client(client), who(id, KEY)).is_some()
     }
 
@@ -209,9 +241,9 @@ mod tests {
     fn a_client_is_who_was_admitted_there() {
         let mut sessions = Sessions::default();
         admit(&mut sessions, 1, "a");
-        assert!(has(&mut sessions, 1, "a"));
-        assert!(!has(&mut sessions, 1, "b"), "another client lies there");
-        assert!(!has(&mut sessions, 2, "a"));
+        assert!(has(&sessions, 1, "a"));
+        assert!(!has(&sessions, 1, "b"), "another client lies there");
+        assert!(!has(&sessions, 2, "a"));
         let other_key = "kwk_00000000000000000000000000";
         assert!(sessions.of(Client(1), who("a", other_key)).is_none());
     }
@@ -222,14 +254,14 @@ mod tests {
         admit(&mut sessions, 1, "a");
         sessions.gone(Client(1), false);
         sessions.forget();
-        assert!(has(&mut sessions, 1, "a"));
+        assert!(has(&sessions, 1, "a"));
         assert!(sessions.connected(Client(1), who("a", KEY)).is_none());
         assert_eq!(sessions.connected_count(), 0);
 
         admit(&mut sessions, 2, "a");
-        assert!(has(&mut sessions, 1, "a"), "its will may be sent now");
+        assert!(has(&sessions, 1, "a"), "its will may be sent now");
         sessions.forget();
-        assert!(!has(&mut sessions, 1, "a") && has(&mut sessions, 2, "a"));
+        assert!(!has(&sessions, 1, "a") && has(&sessions, 2, "a"));
         assert_eq!(sessions.connected_count(), 1);
     }
 
@@ -238,9 +270,9 @@ mod tests {
         let mut sessions = Sessions::default();
         admit(&mut sessions, 1, "a");
         sessions.gone(Client(1), true);
-        assert!(has(&mut sessions, 1, "a"), "its will may be sent now");
+        assert!(has(&sessions, 1, "a"), "its will may be sent now");
         sessions.forget();
-        assert!(!has(&mut sessions, 1, "a"));
+        assert!(!has(&sessions, 1, "a"));
         assert!(
             sessions.places.is_empty() && sessions.by_id.is_empty() && sessions.away.is_empty()
         );
@@ -258,7 +290,7 @@ mod tests {
         );
         sessions.gone(Client(1), false);
         sessions.forget();
-        assert!(!has(&mut sessions, 1, "a") && has(&mut sessions, 2, "a"));
+        assert!(!has(&sessions, 1, "a") && has(&sessions, 2, "a"));
         let second = sessions.all_connected().remove(0);
         assert!(sessions.has(&second));
     }
@@ -271,7 +303,7 @@ mod tests {
         sessions.gone(Client(1), true);
         admit(&mut sessions, 1, "b");
         sessions.forget();
-        assert!(has(&mut sessions, 1, "b") && !sessions.has(&first));
+        assert!(has(&sessions, 1, "b") && !sessions.has(&first));
         assert!(!sessions.by_id.contains_key("a"));
     }
 
@@ -282,7 +314,7 @@ mod tests {
         let first = sessions.all_connected().remove(0);
         admit(&mut sessions, 1, "a");
         sessions.forget();
-        assert!(has(&mut sessions, 1, "a") && !sessions.has(&first));
+        assert!(has(&sessions, 1, "a") && !sessions.has(&first));
         assert_eq!(sessions.connected_count(), 1);
     }
 
@@ -299,9 +331,9 @@ mod tests {
         sessions.forget();
         assert_eq!(sessions.away.len(), MOST_AWAY);
         assert!(
-            !has(&mut sessions, 3, "3")
-                && has(&mut sessions, 4, "4")
-                && has(&mut sessions, usize::MAX, "restless")
+            !has(&sessions, 3, "3")
+                && has(&sessions, 4, "4")
+                && has(&sessions, usize::MAX, "restless")
         );
     }
 }

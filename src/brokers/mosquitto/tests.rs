@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::gateway::audit::Audit;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::{Object, Options, Watched};
 use crate::key::{Check, Secret};
@@ -70,7 +71,7 @@ impl Scene {
     }
 
     fn act(&self, client: Client, id: &str, action: Action, topic: &str) -> Answer {
-        self.adapter.act(client, who(id), action, topic)
+        self.adapter.act(client, who(id), action, topic.as_bytes())
     }
 
     fn cuts(&self) -> Vec<String> {
@@ -223,13 +224,33 @@ fn nobody_is_admitted_where_nobody_could_be_cut() {
 }
 
 #[test]
+fn each_message_is_written_down_in_full() {
+    let scene = Scene::new(HashProfile::Fleet);
+    assert_eq!(scene.connect(ONE, "pump-1", SECRET), Answer::Yes);
+    let (mut lines, writer) = std::io::pipe().expect("a pipe");
+    let audited = scene.authenticator.clone();
+    drop(audited.audited(Some(Audit::to(writer))));
+    for _ in 0..3 {
+        let answer = scene.act(ONE, "pump-1", PUBLISH, "devices/pump-1/state");
+        assert_eq!(answer, Answer::Yes);
+    }
+    drop(scene);
+    let text = std::io::read_to_string(&mut lines).expect("text");
+    let rest = format!(
+        r#""asked":"authorize","answer":"allow","namespace":"plant","key":"{KEY}","device":"pump-1","action":"publish","topic":"devices/pump-1/state"}}"#
+    );
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line.ends_with(&rest)), "{text}");
+}
+
+#[test]
 fn what_was_allowed_a_moment_ago_is_judged_anew_once_anything_has_changed() {
     let mut scene = Scene::new(HashProfile::Fleet);
     let sends = |scene: &Scene, to: &str| {
         let topic = format!("devices/{to}/command");
         scene.act(ONE, "pump-1", PUBLISH, &topic)
     };
-    // The same topic twice is the last one; two in turn are in the table.
     let all =
         |scene: &Scene| ["pump-2", "pump-2", "pump-3", "pump-2"].map(|device| sends(scene, device));
     assert_eq!(scene.connect(ONE, "pump-1", SECRET), Answer::Yes);
@@ -358,7 +379,9 @@ fn what_is_kept_for_a_restored_session_is_what_it_might_receive() {
         has_address: false,
         ..who("pump-1")
     };
-    let asks = |scene: &Scene, action, topic: &str| scene.adapter.act(ONE, restored, action, topic);
+    let asks = |scene: &Scene, action, topic: &str| {
+        scene.adapter.act(ONE, restored, action, topic.as_bytes())
+    };
     let command = "devices/pump-1/command";
     assert_eq!(asks(&scene, Action::Receive, command), Answer::Yes);
     assert_eq!(asks(&scene, Action::Receive, "other/topic"), Answer::No);

@@ -1,7 +1,8 @@
 //! What the shipped manifests let each part and each person do, asked of a real API server.
 
-mod support;
-
+use crate::support::cluster::{
+    CONTROLLER_USER, TestNamespace, admin, controller, eventually, from_json, may, service_account,
+};
 use k8s_openapi::api::{
     core::v1::{Secret, ServiceAccount},
     rbac::v1::RoleBinding,
@@ -12,9 +13,6 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use serde_json::{Value, json};
-use support::cluster::{
-    CONTROLLER_USER, TestNamespace, admin, controller, eventually, from_json, may, service_account,
-};
 
 const OWN_TYPE: &str = "keyward.dev/access-key";
 const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";

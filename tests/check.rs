@@ -1,12 +1,15 @@
 //! `keyward check` says what the live objects say, and never more.
 
-mod support;
-
 use std::{
     net::TcpListener,
     process::{Command, Stdio},
 };
 
+use crate::support::{
+    check::Asker,
+    cluster::eventually,
+    plant::{Issued, Plant, one_sentence},
+};
 use jiff::{Timestamp, ToSpan};
 use keyward::{
     api::Device,
@@ -15,11 +18,6 @@ use keyward::{
 };
 use kube::{Api, api::DeleteParams};
 use serde_json::json;
-use support::{
-    check::Asker,
-    cluster::eventually,
-    plant::{Issued, Plant, one_sentence},
-};
 
 const MALFORMED: &str = "the device ID or the secret is not well formed";
 const UNKNOWN: &str = "no access key of this namespace has this key";

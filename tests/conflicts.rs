@@ -1,16 +1,14 @@
 //! What stands in the way of issuing is told to people and left alone, and issuing goes on by itself once it is gone.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::cluster::eventually;
+use crate::support::controller::{GRACE, TestController};
+use crate::support::keys::{Place, entry, fits, key, owned_by, plaintext, secret_of, some_secret};
+use crate::support::policy::Policy;
 use k8s_openapi::api::core::v1::Secret;
 use keyward::api::AccessKey;
 use serde_json::{Value, json};
-use support::cluster::eventually;
-use support::controller::{GRACE, TestController};
-use support::keys::{Place, entry, fits, key, owned_by, plaintext, secret_of, some_secret};
-use support::policy::Policy;
 
 /// Longer than any backoff, and than plaintext is held.
 const MINUTES: Duration = Duration::from_secs(120);
@@ -254,7 +252,7 @@ async fn a_quota_is_waited_for_and_attempts_stay_bounded() {
         controller.later(Duration::from_secs(61)).await;
         controller.is_at_rest().await;
         let status = place.status("pump").await;
-        assert!(!support::keys::holds(&status, "Stalled"));
+        assert!(!crate::support::keys::holds(&status, "Stalled"));
         most = most.max(status.issuance.unwrap().attempts.len());
     }
     assert!((2..=8).contains(&most), "{most} attempts");

@@ -1,14 +1,12 @@
 //! One-time delivery, on a real API server: a Secret that was taken is noticed, and one that nobody took is withdrawn if
 //! the spec asks for it. Either way the key stays valid, and the Secret stays away.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::controller::TestController;
+use crate::support::keys::{Ask, Place, accepting, holds, is_current, key, owned_by, plaintext};
 use keyward::api::{AccessKey, AccessKeyStatus, Delivery};
 use serde_json::json;
-use support::controller::TestController;
-use support::keys::{Ask, Place, accepting, holds, is_current, key, owned_by, plaintext};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const STATUS: &str = "update accesskeys/status";

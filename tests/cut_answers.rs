@@ -1,18 +1,16 @@
 //! The API server's answers about Secrets come to the controller cut short: it says nothing of
 //! what they hold, at the highest log level, and issues all the same.
 
-mod support;
-
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::support::cluster;
+use crate::support::fault::Fault;
+use crate::support::plant::{Issued, Plant};
+use crate::support::process::{Launcher, holds_no_secret};
+use crate::support::proxy::{Asked, Proxy, Rules};
 use serde_json::json;
-use support::cluster;
-use support::fault::Fault;
-use support::plant::{Issued, Plant};
-use support::process::{Launcher, holds_no_secret};
-use support::proxy::{Asked, Proxy, Rules};
 
 #[tokio::test]
 async fn cut_answers_do_not_get_into_a_log_for_people() {

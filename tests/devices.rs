@@ -1,10 +1,12 @@
 //! What the controller says of Devices that claim one ID, on a real API server and as its own
 //! ServiceAccount.
 
-mod support;
-
 use std::{future::pending, time::Duration};
 
+use crate::support::{
+    cluster::{TestNamespace, apply, controller_config, eventually, from_json},
+    wait::found,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use keyward::{
@@ -17,10 +19,6 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use support::{
-    cluster::{TestNamespace, apply, controller_config, eventually, from_json},
-    wait::found,
-};
 use tokio::task::JoinHandle;
 
 #[tokio::test]

@@ -1,15 +1,13 @@
 //! The operating system's random generator fails: nothing is written then, and nothing takes its place.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::canary;
+use crate::support::cluster::eventually;
+use crate::support::controller::TestController;
+use crate::support::keys::{Place, fits, key};
 use keyward::key::{EntropyError, Secret};
 use keyward::metrics::{Outcome, OutcomeLabel};
-use support::canary;
-use support::cluster::eventually;
-use support::controller::TestController;
-use support::keys::{Place, fits, key};
 
 static FAILS: AtomicBool = AtomicBool::new(false);
 

@@ -1,24 +1,24 @@
 //! Keys that devices have already: taken over with one write, on a real API server, and used at gateways as any other.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use crate::support::controller::TestController;
+use crate::support::gateway::{Gateway, Plant, send};
+use crate::support::keys::{
+    Ask, Place, condition, entry, holds, key, owned_by, plaintext, some_secret,
+};
+use crate::support::manifests;
+use crate::support::plant::Issued;
+use crate::support::process::{Access, Folder, Launcher};
 use keyward::api::{AccessKey, AccessKeyStatus};
 use keyward::key::Secret as Plaintext;
 use keyward::verifier::{HashProfile, Verifier};
 use kube::api::PostParams;
 use serde_json::json;
-use support::controller::TestController;
-use support::gateway::{Gateway, Plant, send};
-use support::keys::{Ask, Place, condition, entry, holds, key, owned_by, plaintext, some_secret};
-use support::manifests;
-use support::plant::Issued;
-use support::process::{Access, Folder, Launcher};
 
 /// Longer than any backoff.
 const MINUTES: Duration = Duration::from_secs(120);
@@ -350,7 +350,7 @@ async fn lose_status(place: &Place) {
 
 #[tokio::test]
 async fn whatever_happens_to_the_write_it_is_taken_over_once() {
-    use support::wire::Happens;
+    use crate::support::wire::Happens;
     for happens in [Happens::AnswerLost, Happens::Unsent] {
         let place = Place::served("once").await;
         let controller = TestController::start(&place).await;

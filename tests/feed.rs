@@ -3,13 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::cluster::{self, from_json};
+use crate::support::controller::TestController;
+use crate::support::fault::{Fault, WatchFault};
+use crate::support::keys::Place;
+use crate::support::proxy::{Asked, Proxy, Rules};
 use jiff::Timestamp;
 use keyward::api::AccessKey;
 use keyward::clock::{Clock, ManualClock};
@@ -20,11 +23,6 @@ use keyward::gateway::{Authenticator, Credentials, Options, Staleness};
 use keyward::policy::{Decision, Reason};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use support::cluster::{self, from_json};
-use support::controller::TestController;
-use support::fault::{Fault, WatchFault};
-use support::keys::Place;
-use support::proxy::{Asked, Proxy, Rules};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 

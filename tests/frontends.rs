@@ -3,21 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "frontends/client.rs"]
 mod client;
-#[path = "frontends/front_end.rs"]
 mod front_end;
-#[path = "frontends/guarded.rs"]
 mod guarded;
-#[path = "frontends/scene.rs"]
 mod scene;
-mod support;
 
-use client::{get, post};
-use front_end::{FrontEnd, Kind};
-use scene::{Scene, basic};
+use self::client::{get, post};
+use self::front_end::{FrontEnd, Kind};
+use self::scene::{Scene, basic};
+use crate::support::process::{Access, Launcher, holds_no_secret};
 use serde_json::json;
-use support::process::{Access, Launcher, holds_no_secret};
 
 /// Every test with every front end.
 macro_rules! with_each_front_end {
@@ -89,7 +84,7 @@ async fn all_others_are_refused(kind: Kind) {
     let scene = Scene::of(kind).await;
     let pumps = scene.pumps().await;
     let token = scene.token("pump-1", &pumps).await;
-    let wrong = pumps.with(&support::keys::some_secret());
+    let wrong = pumps.with(&crate::support::keys::some_secret());
     assert_eq!(scene.auth("pump-1", &wrong).await.status, 401);
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let forged: String = signature.chars().rev().collect();

@@ -3,14 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::gateway::{Gateway, PATIENCE, Plant};
+use crate::support::plant::Issued;
+use crate::support::process::{Access, Launcher, holds_no_secret};
 use futures::future::join_all;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use support::gateway::{Gateway, PATIENCE, Plant};
-use support::plant::Issued;
-use support::process::{Access, Launcher, holds_no_secret};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_done_to_a_key_holds_at_every_gateway() {

@@ -3,10 +3,8 @@
 //!
 //! Each Secret is met in each situation in which the controller looks at one.
 
-mod hostile;
-mod support;
-
-use hostile::arena::{Arena, Issued, accepts};
+use crate::hostile::arena::{Arena, Issued, accepts};
+use crate::support::keys::{holds, key, some_secret};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
@@ -16,7 +14,6 @@ use keyward::key::{Check, Secret};
 use keyward::verifier::{HashProfile, Verifier};
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use support::keys::{holds, key, some_secret};
 
 /// When the controller meets the Secret.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -12,11 +12,9 @@
 //! | `revision`, `rotationRequested` | in any way | at most a rotation, or one that does not come |
 //! | the rest | in any way | nothing |
 
-mod hostile;
-mod support;
-
-use hostile::arena::{Arena, Issued, accepts, status_of};
-use hostile::corruption::{self, Corruption};
+use crate::hostile::arena::{Arena, Issued, accepts, status_of};
+use crate::hostile::corruption::{self, Corruption};
+use crate::support::keys::{key, some_secret};
 use keyward::key::{Check, Secret};
 use keyward::verifier::{HashProfile, Verifier};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -24,7 +22,6 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
-use support::keys::{key, some_secret};
 
 /// Another number takes another sample.
 const SEED: u64 = 20_260_101;

@@ -1,10 +1,13 @@
 //! Keys are issued on a real API server, once each.
 
-mod support;
-
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::support::controller::{GRACE, TestController};
+use crate::support::keys::{
+    Place, accepting, condition, entry, fits, holds, key, now, owned_by, plaintext, secret_of,
+};
+use crate::support::wire::{AFTER_AN_EDIT, Happens};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -13,11 +16,6 @@ use keyward::key::{Check, Secret};
 use keyward::verifier::{HashProfile, Verifier};
 use kube::api::PostParams;
 use serde_json::json;
-use support::controller::{GRACE, TestController};
-use support::keys::{
-    Place, accepting, condition, entry, fits, holds, key, now, owned_by, plaintext, secret_of,
-};
-use support::wire::{AFTER_AN_EDIT, Happens};
 
 const STRAIGHT: [&str; 3] = [
     "update accesskeys/status",
@@ -466,7 +464,7 @@ async fn a_publish_whose_answer_is_lost_is_found_and_confirmed() {
     let published = plaintext(&place.delivered("pump").await);
     controller.wire.forget();
     // The failed run ends a moment after the answer is lost.
-    support::cluster::eventually("the controller waits for its next try", || async {
+    crate::support::cluster::eventually("the controller waits for its next try", || async {
         controller.metrics.backoff_objects.get() == 1
     })
     .await;

@@ -1,20 +1,18 @@
 //! The real controller is killed at the n-th answer it gets, for n = 1, 2, ... until it is done
 //! before it is killed, and started again each time: it issues, and rotates, each key once.
 
-mod support;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::cluster::{self, TestNamespace, from_json};
+use crate::support::fault::Fault;
+use crate::support::history::{History, Seen};
+use crate::support::process::{Launcher, holds_no_secret};
+use crate::support::proxy::{Asked, Proxy, Rules};
 use futures::future::join_all;
 use keyward::api::AccessKey;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use support::cluster::{self, TestNamespace, from_json};
-use support::fault::Fault;
-use support::history::{History, Seen};
-use support::process::{Launcher, holds_no_secret};
-use support::proxy::{Asked, Proxy, Rules};
 use tokio::time::sleep;
 
 /// So that what a kill leaves is found, and swept, in seconds.

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::process::Command;
 
+use crate::support::plant::Plant;
+use crate::support::process::{Folder, Launcher, holds_no_secret};
 use serde_json::json;
-use support::plant::Plant;
-use support::process::{Folder, Launcher, holds_no_secret};
 
 const CALLER: &str = "0123456789abcdef-of-the-proxy";
 

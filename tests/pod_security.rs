@@ -1,20 +1,18 @@
 //! The API server takes what is shipped for brokers to the last field, and their Pods where Pod Security enforces
 //! `restricted`.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::cluster::TestNamespace;
+use crate::support::manifests::objects;
+use crate::support::wait::found;
 use http::Request;
 use k8s_openapi::api::core::v1;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::Status;
 use kube::{Client, Error};
 use serde_json::{Value, json};
-use support::cluster::TestNamespace;
-use support::manifests::objects;
-use support::wait::found;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_server_takes_what_is_shipped_for_brokers_where_pods_are_restricted() {

@@ -1,8 +1,10 @@
 //! The optional admission policies of `deploy/policies`, each as it is shipped, on a real API server: what it lets
 //! through, and what it refuses.
 
-mod support;
-
+use crate::support::cluster::{
+    TestNamespace, admin_config, apply, controller, eventually, from_json,
+};
+use crate::support::manifests;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -12,8 +14,6 @@ use keyward::api::AccessKey;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use support::cluster::{TestNamespace, admin_config, apply, controller, eventually, from_json};
-use support::manifests;
 
 /// A namespace in which one policy holds, and nowhere else.
 struct Ruled {

@@ -1,13 +1,14 @@
 //! The real binary, killed, doubled, told to end, and started wrongly. Whatever happens to a process, exactly one
 //! secret a revision is ever accepted, and it is the one that was delivered.
 
-mod support;
-
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::cluster::{TestNamespace, from_json};
+use crate::support::history::{History, Seen, is_done};
+use crate::support::process::{Access, Launcher, Process, holds_no_secret};
 use futures::stream::{self, StreamExt};
 use keyward::api::AccessKey;
 use kube::Api;
@@ -15,9 +16,6 @@ use kube::api::{Patch, PatchParams, PostParams};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use support::cluster::{TestNamespace, from_json};
-use support::history::{History, Seen, is_done};
-use support::process::{Access, Launcher, Process, holds_no_secret};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;

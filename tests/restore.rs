@@ -1,15 +1,13 @@
 //! AccessKeys and Secrets that come back from a backup (rule 8).
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::controller::{GRACE, TestController};
+use crate::support::keys::{Ask, Place, accepting, fits, holds, key, plaintext, some_secret};
 use k8s_openapi::api::core::v1::Secret;
 use keyward::api::{AccessKey, AccessKeyStatus};
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use support::controller::{GRACE, TestController};
-use support::keys::{Ask, Place, accepting, fits, holds, key, plaintext, some_secret};
 
 /// Key `pump` as it was before everything was lost.
 struct Backup {

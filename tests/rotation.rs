@@ -1,18 +1,16 @@
 //! A higher `rotation.revision` makes a new secret for the same key, on a real API server.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::controller::{GRACE, TestController};
+use crate::support::keys::{
+    Ask, Place, accepting, entry, fits, key, owned_by, plaintext, secret_of, some_secret,
+};
+use crate::support::wire::{AFTER_AN_EDIT, IN_PLACE};
 use jiff::{SignedDuration, Timestamp};
 use keyward::api::{AccessKey, AccessKeyStatus, EffectiveState};
 use kube::api::PostParams;
 use serde_json::json;
-use support::controller::{GRACE, TestController};
-use support::keys::{
-    Ask, Place, accepting, entry, fits, key, owned_by, plaintext, secret_of, some_secret,
-};
-use support::wire::{AFTER_AN_EDIT, IN_PLACE};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Longer than any backoff.
@@ -364,7 +362,7 @@ async fn an_overlap_that_is_shortened_later_does_not_cut_what_was_promised() {
 
 #[tokio::test]
 async fn a_crash_in_a_rotation_is_recovered_with_one_new_secret() {
-    use support::wire::Happens;
+    use crate::support::wire::Happens;
     let crashes = [
         ("update accesskeys/status", Happens::Unanswered),
         ("update secrets", Happens::Unsent),

@@ -1,10 +1,12 @@
 //! What a thousand keys cost the API server, by its own count: to issue, to keep, and after a restart.
 
-mod support;
-
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use crate::support::cluster::{CONTROLLER_USER, apply, from_json};
+use crate::support::history::History;
+use crate::support::instance::Instance;
+use crate::support::process::{Launcher, Process, holds_no_secret};
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
@@ -19,10 +21,6 @@ use keyward::verifier::HashProfile;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
-use support::cluster::{CONTROLLER_USER, apply, from_json};
-use support::history::History;
-use support::instance::Instance;
-use support::process::{Launcher, Process, holds_no_secret};
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::sleep;
 

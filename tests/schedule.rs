@@ -1,18 +1,16 @@
 //! `rotation.every` makes a new secret by itself, on a real API server: once each time it is due, and never one that was
 //! taken away.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::controller::TestController;
+use crate::support::keys::{Ask, Place, accepting, fits, key, plaintext};
+use crate::support::wire::{AFTER_AN_EDIT, IN_PLACE};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use keyward::api::{AccessKey, AccessKeyStatus};
 use kube::api::PostParams;
 use serde_json::json;
-use support::controller::TestController;
-use support::keys::{Ask, Place, accepting, fits, key, plaintext};
-use support::wire::{AFTER_AN_EDIT, IN_PLACE};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -1,10 +1,16 @@
 //! Objects that the controller cannot make sense of stop nothing: those written under another
 //! schema, and those whose status somebody wrote to.
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::{
+    cluster::{eventually, from_json},
+    gateway::Gateway,
+    instance::Instance,
+    plant::{Issued, Plant},
+    process::Launcher,
+    wait::found,
+};
 use k8s_openapi::{
     api::events::v1::Event,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -20,14 +26,6 @@ use kube::{
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use support::{
-    cluster::{eventually, from_json},
-    gateway::Gateway,
-    instance::Instance,
-    plant::{Issued, Plant},
-    process::Launcher,
-    wait::found,
-};
 
 /// The namespace on the control plane that is changed.
 const NAMESPACE: &str = "plant";

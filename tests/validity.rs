@@ -1,18 +1,16 @@
 //! When a key's time begins and ends, on a real API server: gateways judge by the clock, and the controller says so in
 //! the status, once.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::controller::TestController;
+use crate::support::gateway::{Gateway, Plant};
+use crate::support::keys::{Ask, Place, condition, holds, key, plaintext};
+use crate::support::plant::Issued;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use keyward::api::{AccessKey, AccessKeyStatus, EffectiveState};
 use serde_json::json;
-use support::controller::TestController;
-use support::gateway::{Gateway, Plant};
-use support::keys::{Ask, Place, condition, holds, key, plaintext};
-use support::plant::Issued;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

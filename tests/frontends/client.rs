@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-use crate::guarded::Arrived;
+use super::guarded::Arrived;
 
 /// A request.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use base64ct::{Base64, Encoding};
 use serde_json::json;
 
-use crate::client::{Answer, Request, get, post};
-use crate::front_end::{FrontEnd, Kind, Wiring};
-use crate::guarded::{Arrived, Guarded};
+use super::client::{Answer, Request, get, post};
+use super::front_end::{FrontEnd, Kind, Wiring};
+use super::guarded::{Arrived, Guarded};
 use crate::support::plant::{Issued, Plant};
 use crate::support::process::{Access, Folder, Launcher, Process};
 use crate::support::wait::found;

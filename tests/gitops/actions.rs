@@ -4,9 +4,9 @@ use keyward::api::{AccessKey, AccessKeyStatus, EffectiveState};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use super::{raw, read, tools};
 use crate::support::controller::TestController;
 use crate::support::keys::{Place, fits, key};
-use crate::{raw, read, tools};
 
 /// AccessKey `pump`, as Argo CD handles it.
 struct Argo<'a>(&'a Place);

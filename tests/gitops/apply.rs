@@ -9,11 +9,11 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Resource};
 use serde_json::{Value, json};
 
+use super::{desk, raw, read, told};
 use crate::support::cluster::TestNamespace;
 use crate::support::controller::TestController;
 use crate::support::keys::Place;
 use crate::support::process::Folder;
-use crate::{desk, raw, read, told};
 
 const MANAGER: &str = "gitops";
 const HOUR: Duration = Duration::from_secs(3600);

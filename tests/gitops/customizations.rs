@@ -6,8 +6,8 @@ use std::fs;
 
 use serde_json::Value;
 
+use super::tools::{self, CUSTOMIZATIONS};
 use crate::support::manifests::{object_of, text};
-use crate::tools::{self, CUSTOMIZATIONS};
 
 #[test]
 fn health_is_as_its_tests_say() {

@@ -14,13 +14,13 @@ use keyward::verifier::{HashProfile, Verifier};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use super::{desk, raw, read, told, tools};
 use crate::support::cluster::TestNamespace;
 use crate::support::controller::{GRACE, TestController};
 use crate::support::keys::{Place, condition, key, some_secret};
 use crate::support::manifests;
 use crate::support::policy::Policy;
 use crate::support::wire::Happens;
-use crate::{desk, raw, read, told, tools};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Longer than any backoff.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::promtool::{groups, promtool, queries, recorded, rules};
+use super::promtool::{groups, promtool, queries, recorded, rules};
 use crate::support::manifests::{objects, text};
 use crate::support::process::Folder;
 

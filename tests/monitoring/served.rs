@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::promtool::{groups, promtool, queries, rules};
+use super::promtool::{groups, promtool, queries, rules};
 use crate::support::controller::TestController;
 use crate::support::keys::{Place, key, secret_of, some_secret};
 use crate::support::process::{Access, Launcher, Process};

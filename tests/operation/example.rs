@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use base64ct::{Base64, Encoding};
 use serde_json::json;
 
-use super::support::gateway::{Plant, send};
-use super::support::plant::Issued;
-use super::support::process::{Access, Folder, free_port};
-use super::support::wait::found;
+use crate::support::gateway::{Plant, send};
+use crate::support::plant::Issued;
+use crate::support::process::{Access, Folder, free_port};
+use crate::support::wait::found;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_of_30_lines_admits_whom_the_key_admits() {

@@ -15,13 +15,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
-use super::support::certificates::pem;
-use super::support::cluster;
-use super::support::fault::Fault;
-use super::support::gateway::{Gateway, Plant, send};
-use super::support::plant::Issued;
-use super::support::process::{Folder, Launcher, free_port};
-use super::support::proxy::{Asked, Proxy, Rules};
+use crate::support::certificates::pem;
+use crate::support::cluster;
+use crate::support::fault::Fault;
+use crate::support::gateway::{Gateway, Plant, send};
+use crate::support::plant::Issued;
+use crate::support::process::{Folder, Launcher, free_port};
+use crate::support::proxy::{Asked, Proxy, Rules};
 
 /// A list that is held is given up after 5 seconds, and tried again after at most 10.
 const PATIENCE: Duration = Duration::from_secs(60);

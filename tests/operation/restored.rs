@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::support::instance::Instance;
-use super::support::plant::Plant;
-use super::support::process::Launcher;
+use crate::support::instance::Instance;
+use crate::support::plant::Plant;
+use crate::support::process::Launcher;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_older_etcd_does_not_hold_admits_nobody() {

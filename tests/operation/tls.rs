@@ -17,10 +17,10 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::support::certificates::{Authority, Pair};
-use super::support::gateway::Gateway;
-use super::support::process::{Access, Folder, Launcher};
-use super::support::wait::found;
+use crate::support::certificates::{Authority, Pair};
+use crate::support::gateway::Gateway;
+use crate::support::process::{Access, Folder, Launcher};
+use crate::support::wait::found;
 
 /// Answered to everybody.
 const JWKS: &str = "/.well-known/jwks.json";

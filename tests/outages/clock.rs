@@ -12,9 +12,9 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::fleet::{Fleet, PATIENCE};
-use super::support::cluster::{eventually, from_json};
-use super::support::history::Seen;
-use super::support::process::{Access, Folder, Launcher, Process};
+use crate::support::cluster::{eventually, from_json};
+use crate::support::history::Seen;
+use crate::support::process::{Access, Folder, Launcher, Process};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 

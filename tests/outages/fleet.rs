@@ -11,12 +11,12 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::support::check::Asker;
-use super::support::cluster::{CONTROLLER_USER, TestNamespace, apply, eventually, from_json, may};
-use super::support::history::{History, Seen};
-use super::support::instance::Instance;
-use super::support::manifests;
-use super::support::process::{Access, Launcher, Process, holds_no_secret};
+use crate::support::check::Asker;
+use crate::support::cluster::{CONTROLLER_USER, TestNamespace, apply, eventually, from_json, may};
+use crate::support::history::{History, Seen};
+use crate::support::instance::Instance;
+use crate::support::manifests;
+use crate::support::process::{Access, Launcher, Process, holds_no_secret};
 
 /// So that what an outage leaves is found, and swept, in seconds.
 pub const QUICK: [&str; 2] = ["--grace=5s", "--request-timeout=1s"];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::fleet::{Fleet, PATIENCE};
-use super::support::history::Seen;
+use crate::support::history::Seen;
 
 /// Longer than the grace.
 const PAUSE: Duration = Duration::from_secs(7);

@@ -10,10 +10,10 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::fleet::{Fleet, MANIFESTS, PATIENCE};
-use super::support::cluster::{apply, eventually, from_json};
-use super::support::history::{Seen, is_done};
-use super::support::instance::Instance;
-use super::support::manifests;
+use crate::support::cluster::{apply, eventually, from_json};
+use crate::support::history::{Seen, is_done};
+use crate::support::instance::Instance;
+use crate::support::manifests;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rights_are_taken_away_and_given_back() {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use keyward::api::AccessKey;
 
 use super::fleet::{Fleet, MANIFESTS};
-use super::support::history::is_done;
-use super::support::instance::Instance;
+use crate::support::history::is_done;
+use crate::support::instance::Instance;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_that_go_back_in_time_are_taken_as_they_are() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::fleet::{Fleet, MANIFESTS};
-use super::support::instance::Instance;
-use super::support::process::Process;
+use crate::support::instance::Instance;
+use crate::support::process::Process;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_servers_cost_no_key() {

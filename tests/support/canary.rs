@@ -15,8 +15,13 @@ use tracing_subscriber::{Layer, fmt};
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-/// Keeps all logs of this process from now on, within the product's own limits, and writes them into the folder `KEYWARD_TEST_LOGS`, if that is set.
-pub fn listen() {
+/// A place in the log of this process.
+#[derive(Clone, Copy)]
+pub struct Bookmark(usize);
+
+/// Keeps all logs of this process from now on, within the product's own limits, and writes them into the folder `KEYWARD_TEST_LOGS`,
+/// if that is set.
+pub fn listen() -> Bookmark {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let lines = fmt::layer().with_ansi(false).with_writer(Everything::open);
@@ -24,6 +29,7 @@ pub fn listen() {
             .with(lines.with_filter(filter_fn(telemetry::is_within_limits)))
             .init();
     });
+    Bookmark(log().len())
 }
 
 /// Searches all logs of this process from now on, within the product's own limits, and keeps none:
@@ -77,9 +83,9 @@ pub fn holds_no_secret(what: &str, text: &str, secrets: &[String]) {
     assert!(!found, "{what} holds what looks like a secret");
 }
 
-/// The same, for all logs so far.
-pub fn logs_hold_no_secret(secrets: &[String]) {
-    let log = log().clone();
+/// The same, for all logs from there so far.
+pub fn logs_hold_no_secret(from: Bookmark, secrets: &[String]) {
+    let log = log()[from.0..].to_vec();
     assert!(!log.is_empty(), "the logs are kept");
     holds_no_secret("the log", &String::from_utf8_lossy(&log), secrets);
 }

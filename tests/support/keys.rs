@@ -95,6 +95,8 @@ impl Ask {
 
 /// A namespace, and what stands in it.
 pub struct Place {
+    /// What is logged from here on is searched.
+    log: canary::Bookmark,
     pub namespace: TestNamespace,
     pub keys: Api<AccessKey>,
     pub secrets: Api<KubeSecret>,
@@ -113,12 +115,13 @@ impl Place {
     }
 
     fn in_namespace(namespace: TestNamespace) -> Place {
-        canary::listen();
+        let log = canary::listen();
         let (keys, secrets) = (
             namespace.api(&namespace.admin),
             namespace.api(&namespace.admin),
         );
         Place {
+            log,
             namespace,
             keys,
             secrets,
@@ -392,7 +395,7 @@ impl Place {
         for controller in controllers {
             canary::holds_no_secret("a metric", &controller.metrics_text(), &secrets);
         }
-        canary::logs_hold_no_secret(&secrets);
+        canary::logs_hold_no_secret(self.log, &secrets);
     }
 
     fn remember(&self, secret: &KubeSecret) {

@@ -3,9 +3,6 @@
 //!
 //! `make test` runs a short form of each; `make prove` runs the long forms, too, which are ignored otherwise.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod clock;
 mod fleet;
 mod pauses;

@@ -2,24 +2,21 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod changes;
 mod shown;
 mod specs;
 mod status;
 
+use crate::support::{
+    cluster::{TestNamespace, admin},
+    manifests,
+};
 use keyward::api::{AccessKey, AccessKeyStatus, Device};
 use kube::{
     Api, Client, Resource,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use support::{
-    cluster::{TestNamespace, admin},
-    manifests,
-};
 
 /// What the API server is expected to say.
 enum Verdict {

@@ -5,9 +5,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod actions;
 mod apply;
 mod customizations;
@@ -17,13 +14,13 @@ mod tools;
 use std::future::pending;
 use std::time::Duration;
 
+use crate::support::cluster::{TestNamespace, controller_config};
+use crate::support::wait::found;
 use keyward::clock::Clock;
 use keyward::controller::{self, devices};
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Resource};
 use serde_json::Value;
-use support::cluster::{TestNamespace, controller_config};
-use support::wait::found;
 use tokio::task::JoinHandle;
 
 /// The objects of one kind in a namespace, with every field that the API server gives.

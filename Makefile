@@ -1,6 +1,6 @@
 # What each target needs and is missing, it installs (Debian packages, as root) or builds.
 
-.PHONY: help demo test prove replay lint bench crds
+.PHONY: help demo test prove replay lint bench crds manifests
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 16
@@ -25,3 +25,6 @@ bench: ## Measure what Keyward costs against bare loops and servers; or BENCHES=
 
 crds: ## Generate crds/ from src/api
 	@KEYWARD_WRITE_CRDS=1 cargo test --locked --quiet --test crds
+
+manifests: ## Render what is in deploy/ from the chart, deploy/chart
+	@deploy/render

@@ -2,6 +2,7 @@
 //! longer than to run it; each has a namespace of its own.
 
 mod admission;
+mod chart;
 mod check;
 mod conflicts;
 mod consumption;

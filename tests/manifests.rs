@@ -2,11 +2,9 @@
 
 mod support;
 
-use std::process::Command;
-
 use keyward::api::{AccessKey, Device};
 use serde_json::{Value, json};
-use support::manifests::{examples, object, objects};
+use support::manifests::{examples, flags_of, object, objects};
 
 const INSTALL: &str = "deploy/install.yaml";
 const NAMESPACE: &str = "deploy/namespace.yaml";
@@ -180,17 +178,6 @@ fn the_flags_that_are_shipped_are_flags_that_there_are() {
     assert!(flags > 20);
 }
 
-/// Those of a subcommand.
-fn flags_of(subcommand: &str) -> Vec<String> {
-    let help = Command::new(env!("CARGO_BIN_EXE_keyward"))
-        .args([subcommand, "--help"])
-        .output();
-    let help = String::from_utf8(help.expect("it runs").stdout).expect("UTF-8");
-    let words = help.split_whitespace();
-    let flags = words.filter(|word| word.starts_with("--"));
-    flags.map(str::to_owned).collect()
-}
-
 #[test]
 fn people_who_edit_manage_keys_and_people_who_view_do_not_see_them() {
     let mut aggregated = Vec::new();
@@ -358,6 +345,10 @@ fn the_gateway_is_two_behind_a_service_and_one_of_them_stays() {
         &format!("{mount}signing-key.pem"),
         "--issuer",
         "http://keyward-gateway.keyward-system.svc",
+        "--staleness",
+        "best-effort",
+        "--log-level",
+        "info",
         "--log-format",
         "json",
     ];
@@ -393,7 +384,8 @@ fn the_controller_is_one_replaced_in_place_and_probed_where_it_listens() {
 
     let container = &template["spec"]["containers"][0];
     let args: Vec<String> = array(&container["args"]).iter().map(text).collect();
-    let expected = "controller --all-namespaces --admin-listen 0.0.0.0:8080 --log-format json";
+    let expected = "controller --all-namespaces --admin-listen 0.0.0.0:8080 --hash-profile fleet --log-level info \
+                    --log-format json";
     assert_eq!(args.join(" "), expected);
     assert_eq!(
         container["ports"],

@@ -1,24 +1,52 @@
-//! The API server takes what is shipped for brokers to the last field, and their Pods where Pod Security enforces
-//! `restricted`.
+//! The API server takes what is shipped to the last field, and its Pods where Pod Security enforces `restricted`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::cluster::TestNamespace;
-use crate::support::manifests::objects;
-use crate::support::wait::found;
 use http::Request;
 use k8s_openapi::api::core::v1;
+use kube::Error;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::Status;
-use kube::{Client, Error};
 use serde_json::{Value, json};
+
+use crate::support::cluster::TestNamespace;
+use crate::support::helm::{CHART, everything, rendered};
+use crate::support::manifests::objects;
+use crate::support::wait::found;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_server_takes_what_is_shipped_for_brokers_where_pods_are_restricted() {
-    let namespace = TestNamespace::unserved("pods").await;
-    let admin = &namespace.admin;
-    let namespaces: Api<v1::Namespace> = Api::all(admin.clone());
+    let namespace = restricted("pods").await;
+    let files = files();
+    assert!(!files.is_empty());
+    for file in files {
+        for object in objects(&file) {
+            taken(&namespace, &file, object).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_takes_all_that_the_chart_has_where_pods_are_restricted() {
+    let namespace = restricted("chart").await;
+    for values in [json!({}), everything()] {
+        let objects = rendered(CHART, &values).expect("the chart takes it");
+        // The operator's own kinds are not known here.
+        let known = objects.into_iter().filter(|object| {
+            let version = object["apiVersion"].as_str().expect("a version");
+            !version.starts_with("monitoring.coreos.com/")
+        });
+        for object in known {
+            taken(&namespace, "the chart", object).await;
+        }
+    }
+}
+
+/// A namespace where Pods are restricted.
+async fn restricted(name: &str) -> TestNamespace {
+    let namespace = TestNamespace::unserved(name).await;
+    let namespaces: Api<v1::Namespace> = Api::all(namespace.admin.clone());
     let restricted = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
     let labels = Patch::Merge(json!({ "metadata": { "labels": restricted } }));
     let params = PatchParams::default();
@@ -29,62 +57,76 @@ async fn the_api_server_takes_what_is_shipped_for_brokers_where_pods_are_restric
         "spec": { "containers": [{ "name": "it", "image": "it" }] },
     });
     found("Pod Security is enforced", async || {
-        let refused = dry_run(admin, &namespace.name, &unconfined).await.err()?;
+        let refused = dry_run(&namespace, &unconfined).await.err()?;
         refused.message.contains("PodSecurity").then_some(())
     })
     .await;
-
-    let files = files();
-    assert!(!files.is_empty());
-    for file in files {
-        for mut object in objects(&file) {
-            // They name another, for people to change.
-            object["metadata"]["namespace"] = json!(namespace.name);
-            taken(admin, &namespace, &file, &object).await;
-            let Some(template) = object.pointer("/spec/template") else {
-                continue;
-            };
-            let mut pod = template.clone();
-            pod["apiVersion"] = json!("v1");
-            pod["kind"] = json!("Pod");
-            pod["metadata"]["name"] = json!("of-the-template");
-            let claimed = object.pointer("/spec/volumeClaimTemplates").is_some();
-            if claimed {
-                let data = json!({ "name": "data", "emptyDir": {} });
-                let volumes = pod["spec"]["volumes"].as_array_mut().expect("volumes");
-                volumes.push(data);
-            }
-            pod["spec"]["serviceAccountName"] = json!("default");
-            taken(admin, &namespace, &file, &pod).await;
-        }
-    }
+    namespace
 }
 
-async fn taken(admin: &Client, namespace: &TestNamespace, file: &str, object: &Value) {
-    let taken = dry_run(admin, &namespace.name, object).await;
+/// Of this object, and of the Pods that it is a template of.
+async fn taken(namespace: &TestNamespace, of: &str, mut object: Value) {
+    // Objects of the same name may be there, elsewhere and in the whole cluster.
+    object["metadata"]["namespace"] = json!(namespace.name);
+    object["metadata"]["name"] = json!(format!("{}-dry-run", namespace.name));
+    let taken = dry_run(namespace, &object).await;
     let kind = &object["kind"];
-    taken.unwrap_or_else(|refused| panic!("{kind} of {file}: {}", refused.message));
+    taken.unwrap_or_else(|refused| panic!("{kind} of {of}: {}", refused.message));
+    let Some(template) = object.pointer("/spec/template") else {
+        return;
+    };
+    let mut pod = template.clone();
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
+    pod["metadata"]["name"] = json!("of-the-template");
+    pod["spec"]["serviceAccountName"] = json!("default");
+    let claimed = object.pointer("/spec/volumeClaimTemplates").is_some();
+    if claimed {
+        let data = json!({ "name": "data", "emptyDir": {} });
+        let volumes = pod["spec"]["volumes"].as_array_mut().expect("volumes");
+        volumes.push(data);
+    }
+    let taken = dry_run(namespace, &pod).await;
+    taken.unwrap_or_else(|refused| panic!("a Pod of {of}: {}", refused.message));
 }
 
 /// Has the API server say whether it would take this, with nothing in it that it does not know.
-async fn dry_run(admin: &Client, namespace: &str, object: &Value) -> Result<Value, Box<Status>> {
+async fn dry_run(namespace: &TestNamespace, object: &Value) -> Result<Value, Box<Status>> {
     let version = object["apiVersion"].as_str().expect("a version");
     let group = match version.contains('/') {
         true => "apis",
         false => "api",
     };
-    let kind = object["kind"].as_str().expect("a kind").to_lowercase();
-    let path = format!(
-        "/{group}/{version}/namespaces/{namespace}/{kind}s?dryRun=All&fieldValidation=Strict"
-    );
+    let kind = object["kind"].as_str().expect("a kind");
+    let mut object = object.clone();
+    let place = match CLUSTER_WIDE.contains(&kind) {
+        true => String::new(),
+        false => format!("namespaces/{}/", namespace.name),
+    };
+    if place.is_empty() {
+        object["metadata"]["namespace"].take();
+    }
+    let resource = match kind.to_lowercase().strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{}s", kind.to_lowercase()),
+    };
+    let path = format!("/{group}/{version}/{place}{resource}?dryRun=All&fieldValidation=Strict");
     let request = Request::post(path).header("content-type", "application/json");
     let request = request.body(object.to_string().into_bytes());
-    match admin.request(request.expect("a request")).await {
+    match namespace.admin.request(request.expect("a request")).await {
         Ok(created) => Ok(created),
         Err(Error::Api(refused)) => Err(refused),
         Err(error) => panic!("no answer: {error}"),
     }
 }
+
+const CLUSTER_WIDE: [&str; 5] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Namespace",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
 
 /// Of the brokers.
 fn files() -> Vec<String> {

@@ -1,27 +1,19 @@
 //! The program of `tools/`, which asks the libraries of GitOps tools.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use crate::support::go_tool::go_tool;
+
 const FLUX: &str = "deploy/gitops/flux";
 /// Where Argo CD would look for its scripts.
 pub const CUSTOMIZATIONS: &str = "deploy/gitops/argocd/resource_customizations";
 
-static PROGRAM: LazyLock<String> = LazyLock::new(|| {
-    let built = Command::new("deploy/local/gitops-tools")
-        .stderr(Stdio::inherit())
-        .output();
-    let built = built.expect("bash");
-    assert!(built.status.success(), "deploy/local/gitops-tools fails");
-    String::from_utf8(built.stdout)
-        .unwrap()
-        .trim_end()
-        .to_owned()
-});
+static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| go_tool("gitops-tools"));
 
 /// What kstatus computes.
 pub fn kstatus(object: &Value) -> String {
@@ -58,7 +50,7 @@ fn status(answer: &Value) -> String {
 }
 
 fn ask(arguments: &[&str], object: &Value) -> Value {
-    let mut tools = Command::new(Path::new(&*PROGRAM))
+    let mut tools = Command::new(&*PROGRAM)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,6 +1,6 @@
 //! The shipped manifests, read from the files that users apply.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -55,6 +55,17 @@ pub fn gateway_flags(file: &str, mounted: &Path) -> Vec<String> {
     let own = flags.filter(is_own);
     own.map(|flag| flag.replace("/etc/keyward", &mounted))
         .collect()
+}
+
+/// The flags that a subcommand of keyward has.
+pub fn flags_of(subcommand: &str) -> Vec<String> {
+    let help = Command::new(env!("CARGO_BIN_EXE_keyward"))
+        .args([subcommand, "--help"])
+        .output();
+    let help = String::from_utf8(help.expect("it runs").stdout).expect("UTF-8");
+    let words = help.split_whitespace();
+    let flags = words.filter(|word| word.starts_with("--"));
+    flags.map(str::to_owned).collect()
 }
 
 /// The paths of all examples, from the repository's root.

@@ -9,6 +9,8 @@ pub mod cluster;
 pub mod controller;
 pub mod fault;
 pub mod gateway;
+pub mod go_tool;
+pub mod helm;
 pub mod history;
 pub mod instance;
 pub mod keys;

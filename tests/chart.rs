@@ -1,0 +1,8 @@
+//! The charts: that the manifests are what they render, what each value does, and what is refused.
+
+#![allow(clippy::unwrap_used)]
+
+mod definitions;
+mod manifests;
+mod refused;
+mod values;

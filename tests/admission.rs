@@ -1,8 +1,5 @@
 //! What the shipped manifests let each part and each person do, asked of a real API server.
 
-use crate::support::cluster::{
-    CONTROLLER_USER, TestNamespace, admin, controller, eventually, from_json, may, service_account,
-};
 use k8s_openapi::api::{
     core::v1::{Secret, ServiceAccount},
     rbac::v1::RoleBinding,
@@ -13,6 +10,10 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use serde_json::{Value, json};
+
+use crate::support::cluster::{
+    CONTROLLER_USER, TestNamespace, admin, controller, eventually, from_json, may, service_account,
+};
 
 const OWN_TYPE: &str = "keyward.dev/access-key";
 const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
@@ -42,7 +43,7 @@ async fn without_the_policy_the_controllers_role_mints_tokens() {
 
 #[tokio::test]
 async fn the_policy_keeps_the_controller_from_minting_tokens() {
-    let namespace = TestNamespace::served("admission").await;
+    let namespace = under_the_policy().await;
     bystander(&namespace, "victim").await;
     let secrets: Api<Secret> = namespace.api(&controller().await);
     let secret = token_secret("stolen", "victim");
@@ -69,7 +70,7 @@ async fn the_policy_keeps_the_controller_from_minting_tokens() {
 
 #[tokio::test]
 async fn the_policy_keeps_the_controller_off_foreign_secrets() {
-    let namespace = TestNamespace::served("admission").await;
+    let namespace = under_the_policy().await;
     let as_admin: Api<Secret> = namespace.api(&namespace.admin);
     let as_controller: Api<Secret> = namespace.api(&controller().await);
     let foreign = secret("foreign", "Opaque");
@@ -102,7 +103,7 @@ async fn the_policy_keeps_the_controller_off_foreign_secrets() {
 
 #[tokio::test]
 async fn the_policy_lets_the_controller_handle_its_own_secrets() {
-    let namespace = TestNamespace::served("admission").await;
+    let namespace = under_the_policy().await;
     let secrets: Api<Secret> = namespace.api(&controller().await);
     let own = secret("own", OWN_TYPE);
     let mut own = secrets
@@ -322,6 +323,22 @@ async fn bind(namespace: &TestNamespace, role: &str, account: &str) {
         let bound = || may(admin, &user, "create", &namespace.name, "", "secrets", "");
         eventually("the role is bound", bound).await;
     }
+}
+
+/// A namespace, once the policy is in force: the API server takes a moment for that after it was applied.
+async fn under_the_policy() -> TestNamespace {
+    let namespace = TestNamespace::served("admission").await;
+    let secrets: Api<Secret> = namespace.api(&controller().await);
+    let (foreign, dry_run) = (
+        secret("foreign", "Opaque"),
+        PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        },
+    );
+    let in_force = || async { secrets.create(&dry_run, &foreign).await.is_err() };
+    eventually("the policy is in force", in_force).await;
+    namespace
 }
 
 fn secret(name: &str, type_: &str) -> Secret {

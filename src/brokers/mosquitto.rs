@@ -187,7 +187,7 @@ impl Adapter {
         })
     }
 
-    /// Whether a client may do this with a topic, or subscribe to this filter. What is no text is none.
+    /// Whether a client may do this with a topic, or subscribe to this filter. One that is no UTF-8 is refused.
     pub fn act(&self, client: Client, who: Who<'_>, action: Action, topic: &[u8]) -> Answer {
         let asked = Asked {
             client,
@@ -237,8 +237,8 @@ impl Adapter {
         lock(&self.sessions).gone(client, is_over);
     }
 
-    /// Time goes on. To be told several times a second, or nobody is admitted. Has it gone on? Where much is sent the
-    /// broker ticks for each message.
+    /// Has to be called several times a second, or nobody is admitted. Gives whether the clock has moved since the last
+    /// call: where much is sent the broker ticks for each message, and there is nothing to do for most of these.
     pub fn tick(&self) -> bool {
         let now = Some(self.clock.coarse());
         let has_gone_on = std::mem::replace(&mut *lock(&self.ticked), now) != now;

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod definitions;
+mod made;
 mod manifests;
+mod mosquitto;
+mod parts;
 mod refused;
+mod switches;
 mod values;

@@ -1,13 +1,13 @@
 //! The program of `tools/`, which asks the libraries of GitOps tools.
 
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
 use crate::support::go_tool::go_tool;
+use crate::support::process::output_of;
 
 const FLUX: &str = "deploy/gitops/flux";
 /// Where Argo CD would look for its scripts.
@@ -50,16 +50,8 @@ fn status(answer: &Value) -> String {
 }
 
 fn ask(arguments: &[&str], object: &Value) -> Value {
-    let mut tools = Command::new(&*PROGRAM)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program runs");
-    let mut input = tools.stdin.take().expect("it was asked for");
-    input.write_all(object.to_string().as_bytes()).unwrap();
-    drop(input);
-    let output = tools.wait_with_output().unwrap();
+    let mut tools = Command::new(&*PROGRAM);
+    let output = output_of(tools.args(arguments), &object.to_string());
     assert!(output.status.success(), "{arguments:?}: {object:#}");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }

@@ -1,29 +1,17 @@
 //! promtool, and what it is asked about: the shipped rules, and the queries of the dashboard.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::manifests::{object, text};
+use crate::support::process::output_of;
 
-/// Runs promtool, with this on its standard input, and gives what it said. It fails where promtool does, or complains.
+/// Runs promtool, which `make test` puts on the PATH, with this on its standard input, and gives what it said. It fails where promtool does, or complains.
 pub fn promtool(arguments: &[&str], folder: &Path, input: &str) -> String {
-    let run = Command::new("promtool")
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut run = run.expect(
-        "promtool is on the PATH: run `make test`, which puts it there by deploy/local/promtool",
-    );
-    let mut stdin = run.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
-    drop(stdin);
-    let output = run.wait_with_output().unwrap();
+    let mut promtool = Command::new("promtool");
+    let output = output_of(promtool.args(arguments).current_dir(folder), input);
     let [said, complaints] =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(

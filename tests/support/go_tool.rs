@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Where it is.
+/// The path of the program that `deploy/local/go-tool NAME` builds.
 pub fn go_tool(name: &str) -> PathBuf {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/local/go-tool");
     let built = Command::new(script)

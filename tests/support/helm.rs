@@ -1,13 +1,13 @@
 //! Helm, which renders the charts.
 
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
 use super::go_tool::go_tool;
+use super::process::output_of;
 
 /// The chart of everything but the definitions.
 pub const CHART: &str = "deploy/chart";
@@ -18,18 +18,9 @@ static HELM: LazyLock<PathBuf> = LazyLock::new(|| go_tool("helm"));
 
 /// What Helm prints; or what it complains about.
 pub fn helm(arguments: &[&str], input: &str) -> Result<String, String> {
-    let run = Command::new(&*HELM)
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut run = run.expect("helm is built");
-    let mut stdin = run.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
-    drop(stdin);
-    let output = run.wait_with_output().unwrap();
+    let mut helm = Command::new(&*HELM);
+    helm.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = output_of(&mut helm, input);
     let [said, complaints] =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     match output.status.success() {

@@ -1,11 +1,12 @@
 //! The `keyward` binary, started as a process of its own with the rights of the part's ServiceAccount.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ impl Folder {
         let mut open = OpenOptions::new();
         let file = open.write(true).create(true).truncate(true).mode(0o600);
         let mut file = file.open(&path).expect("a file");
-        std::io::Write::write_all(&mut file, text.as_bytes()).expect("it is written");
+        file.write_all(text.as_bytes()).expect("it is written");
         path
     }
 }
@@ -152,6 +153,20 @@ impl Access {
     pub fn text(&self) -> String {
         serde_json::to_string(&self.0).expect("JSON")
     }
+}
+
+/// What a program prints, with this on its standard input.
+pub fn output_of(program: &mut Command, input: &str) -> Output {
+    let started = program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut running = started.unwrap_or_else(|error| panic!("{program:?}: {error}"));
+    let mut stdin = running.stdin.take().expect("it was asked for");
+    stdin.write_all(input.as_bytes()).expect("it reads");
+    drop(stdin);
+    running.wait_with_output().expect("it ends")
 }
 
 /// A port where nobody listens. It is none of those that clients are given: while nobody listens there, a client

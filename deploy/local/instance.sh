@@ -15,6 +15,10 @@
 : "${here:?source lib.sh first}"
 
 servers=(etcd kube-apiserver kube-controller-manager)
+# Where the API server listens, and what it tells Pods of that: nothing, since from a loopback address none could come.
+address=127.0.0.1
+for_pods=(--endpoint-reconciler-type=none)
+more_binaries=()
 dir=
 crds=
 fsync=
@@ -78,7 +82,7 @@ make_folder() {
 # Sets bin to the folder with the binaries. In the background, because a trap
 # waits for a command in the foreground, and this one may take minutes.
 find_binaries() {
-  setsid setpriv --pdeathsig TERM -- "$here/build" </dev/null >"$dir/bin.path" &
+  setsid setpriv --pdeathsig TERM -- "$here/build" "${more_binaries[@]}" </dev/null >"$dir/bin.path" &
   building=$!
   wait "$building" || { building= && exit 1; }
   building=
@@ -88,7 +92,7 @@ find_binaries() {
 
 random_token() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
-# A kubeconfig for the holder of a token. $port is not known before the server
+# A kubeconfig, FILE TOKEN [ADDRESS], for the holder of a token. $port is not known before the server
 # has got it, so this is called again when another is tried.
 write_kubeconfig() {
   cat >"$1" <<END
@@ -99,7 +103,7 @@ contexts: [{name: keyward-local, context: {cluster: keyward-local, user: keyward
 clusters:
   - name: keyward-local
     cluster:
-      server: https://127.0.0.1:$port
+      server: https://${3-$address}:$port
       certificate-authority-data: $(base64 -w 0 "$dir/pki/ca.crt")
 users: [{name: keyward-local, user: {token: $2}}]
 END
@@ -115,7 +119,7 @@ make_keys() {
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
-subjectAltName = IP:127.0.0.1, DNS:localhost
+subjectAltName = IP:127.0.0.1, DNS:localhost, IP:$address, IP:10.96.0.1, DNS:kubernetes.default.svc
 END
   {
     openssl ecparam -name prime256v1 -genkey -noout -out ca.key &&
@@ -140,6 +144,14 @@ tethered_to_this_process() {
   tethered=yes
   # shellcheck disable=SC2016 # for the shell that is started
   tether=(setsid setpriv --pdeathsig KILL -- bash -c '[[ $PPID == "$0" ]] && exec "$@"' "$$")
+}
+
+# What servers were started through before holds for those that this process starts: nobody else is left to end them.
+tethered_to_its_run() {
+  local pid was
+  read -r pid was 2>/dev/null <"$dir/pids/run" || return 0
+  [[ $(identity "$pid") == "$was" ]] || die "The run that made $dir has ended: start another one."
+  tethered_to "$pid"
 }
 
 # The same for the process with this pid, which is not the parent: something that
@@ -183,7 +195,7 @@ start_etcd() {
 # fairness), are left as Kubernetes has them: Keyward is to live with that.
 start_apiserver() {
   start_server kube-apiserver --etcd-servers=unix://etcd.sock \
-    --bind-address=127.0.0.1 --secure-port="$port" --endpoint-reconciler-type=none \
+    --bind-address="$address" --secure-port="$port" "${for_pods[@]}" \
     --tls-cert-file=pki/server.crt --tls-private-key-file=pki/server.key \
     --token-auth-file=pki/tokens.csv --authorization-mode=Node,RBAC \
     --service-account-issuer=https://kubernetes.default.svc \
@@ -303,4 +315,28 @@ stop_instance() {
   # A signal may have come between a start and writing it down.
   for pid in $(jobs -pr); do stop_group "$pid"; done
   [[ $keep_folder ]] || rm -rf -- "$dir"
+}
+
+# Runs a command with this kubeconfig, and exits as it does. In the background, because a trap waits for a command in
+# the foreground; for one in the background the shell turns off its standard input and Ctrl-C.
+run_command() { # KUBECONFIG COMMAND [ARG...]
+  local status=0
+  KUBECONFIG=$1 KEYWARD_LOCAL=$dir \
+    env --default-signal=INT,QUIT,PIPE setpriv --pdeathsig TERM -- "${@:2}" <&0 &
+  running=$!
+  wait "$running" || status=$?
+  running=
+  exit "$status"
+}
+running=
+
+stop_command() {
+  local _
+  [[ $running ]] || return 0
+  kill -TERM "$running" 2>/dev/null
+  for _ in {1..100}; do
+    identity "$running" >/dev/null || break
+    sleep 0.1
+  done
+  kill -KILL "$running" 2>/dev/null
 }

@@ -1,12 +1,15 @@
 # What each target needs and is missing, it installs (Debian packages, as root) or builds.
 
-.PHONY: help demo test prove replay lint bench crds manifests
+.PHONY: help demo test prove replay lint bench cluster crds manifests
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 16
 
 demo: ## Show what Keyward does, on a Kubernetes of its own; CLUSTER=current takes yours
 	@deploy/demo $(if $(CLUSTER),--$(CLUSTER))
+
+cluster: ## Install Keyward on a Kubernetes on this machine whose Pods run; takes root
+	@deploy/cluster $(if $(DIR),--dir $(DIR))
 
 test: ## Run every test, on a Kubernetes of its own
 	@tests/run

@@ -5,7 +5,16 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 /// Looks until there is something to be seen, at most 20 seconds, and gives it.
-pub async fn found<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn found<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    found_within(20, what, look).await
+}
+
+/// The same, with this patience, in seconds.
+pub async fn found_within<T>(
+    patience: u64,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let looking = async {
         loop {
             match look().await {
@@ -14,6 +23,6 @@ pub async fn found<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
             }
         }
     };
-    let answer = timeout(Duration::from_secs(20), looking).await;
-    answer.unwrap_or_else(|_| panic!("not within 20 s: {what}"))
+    let answer = timeout(Duration::from_secs(patience), looking).await;
+    answer.unwrap_or_else(|_| panic!("not within {patience} s: {what}"))
 }

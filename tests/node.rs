@@ -5,6 +5,8 @@
 mod crash;
 #[path = "node/device.rs"]
 mod device;
+#[path = "node/ending.rs"]
+mod ending;
 #[path = "node/flow.rs"]
 mod flow;
 #[path = "node/inside.rs"]
@@ -17,6 +19,8 @@ mod manifests;
 mod mqtt;
 #[path = "node/node.rs"]
 mod node;
+#[path = "node/readme.rs"]
+mod readme;
 #[path = "node/releases.rs"]
 mod releases;
 #[path = "node/restart.rs"]

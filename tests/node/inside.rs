@@ -89,7 +89,8 @@ impl Inside {
         self.said(Command::new(go_tool("helm")).args(arguments), "")
     }
 
-    fn said(&self, command: &mut Command, input: &str) -> String {
+    /// What a command says that finds the cluster, and kubectl.
+    pub fn said(&self, command: &mut Command, input: &str) -> String {
         let path = std::env::var("PATH").expect("a PATH");
         let path = format!("{}:{path}", self.place.join("bin").display());
         command

@@ -16,8 +16,10 @@ use crate::support::process::Folder;
 
 /// A node with the shipped images and that of the device, until it goes out of scope.
 pub struct Node {
-    run: Child,
-    place: PathBuf,
+    /// What it lives as long as.
+    pub run: Child,
+    /// Its folder.
+    pub place: PathBuf,
     purpose: &'static str,
     since: Instant,
     _folder: Folder,
@@ -90,7 +92,8 @@ impl Node {
         fs::read_to_string(self.place.join("audit.log")).expect("a log")
     }
 
-    fn first_process(&self) -> String {
+    /// The number of the process by which its namespaces are entered.
+    pub fn first_process(&self) -> String {
         let text = fs::read_to_string(self.place.join("pids/inside")).expect("a pid");
         let (pid, _) = text.split_once(' ').expect("a pid and more");
         pid.to_owned()

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod definitions;
+mod hardening;
 mod made;
 mod manifests;
 mod mosquitto;
@@ -10,3 +11,4 @@ mod parts;
 mod refused;
 mod switches;
 mod values;
+mod versions;

@@ -30,6 +30,7 @@ fn the_install_holds_what_it_should_and_no_definitions_and_no_secrets() {
         "Deployment",
         "Namespace",
         "PodDisruptionBudget",
+        "PriorityClass",
         "Service",
         "ServiceAccount",
         "ServiceAccount",

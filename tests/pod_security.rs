@@ -64,7 +64,8 @@ async fn restricted(name: &str) -> TestNamespace {
     namespace
 }
 
-/// Of this object, and of the Pods that it is a template of.
+/// Of this object, and of the Pods that it is a template of. The class of priority that they name is there: all that
+/// is installed is.
 async fn taken(namespace: &TestNamespace, of: &str, mut object: Value) {
     // Objects of the same name may be there, elsewhere and in the whole cluster.
     object["metadata"]["namespace"] = json!(namespace.name);
@@ -106,9 +107,11 @@ async fn dry_run(namespace: &TestNamespace, object: &Value) -> Result<Value, Box
     if place.is_empty() {
         object["metadata"]["namespace"].take();
     }
-    let resource = match kind.to_lowercase().strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
-        None => format!("{}s", kind.to_lowercase()),
+    let lower = kind.to_lowercase();
+    let resource = match (lower.strip_suffix('y'), lower.ends_with('s')) {
+        (Some(stem), _) => format!("{stem}ies"),
+        (None, true) => format!("{lower}es"),
+        (None, false) => format!("{lower}s"),
     };
     let path = format!("/{group}/{version}/{place}{resource}?dryRun=All&fieldValidation=Strict");
     let request = Request::post(path).header("content-type", "application/json");
@@ -120,10 +123,11 @@ async fn dry_run(namespace: &TestNamespace, object: &Value) -> Result<Value, Box
     }
 }
 
-const CLUSTER_WIDE: [&str; 5] = [
+const CLUSTER_WIDE: [&str; 6] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "Namespace",
+    "PriorityClass",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
 ];

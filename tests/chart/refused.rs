@@ -27,6 +27,14 @@ fn values_that_do_not_fit_together_are_refused_in_a_sentence() {
             json!({ "mosquitto": { "enabled": true, "allNamespaces": true } }),
             "values: set mosquitto.topicRoot to something that holds {namespace}, such as {namespace}/devices",
         ),
+        (
+            json!({ "gateway": { "minAvailable": 2 } }),
+            "values: set gateway.minAvailable to less than gateway.replicas",
+        ),
+        (
+            json!({ "gateway": { "minAvailable": "51%" } }),
+            "values: set gateway.minAvailable to less than gateway.replicas",
+        ),
     ];
     for (values, sentence) in rows {
         let refused = rendered(CHART, &values).expect_err("it is refused");
@@ -52,6 +60,7 @@ fn values_of_another_shape_are_refused_by_name() {
             json!({ "gateway": { "topicRoot": "devices" } }),
             "topicRoot",
         ),
+        (json!({ "priorityClass": { "value": 1 } }), "priorityClass"),
         (json!({ "gateway": { "tls": { "secret": "tls" } } }), "tls"),
         (
             json!({ "gateway": { "service": { "type": "External" } } }),

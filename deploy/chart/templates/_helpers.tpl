@@ -38,20 +38,22 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* Where the Pods of a component run, and who goes first: its values. */}}
+{{/* Where the Pods of a component run, and who goes first: (dict "root" $ "values" .Values.gateway). */}}
 {{- define "keyward.placement" -}}
-{{- with .priorityClassName }}
-priorityClassName: {{ . }}
+{{- if .values.priorityClassName }}
+priorityClassName: {{ .values.priorityClassName }}
+{{- else if (.root.Values.priorityClass).create }}
+priorityClassName: keyward
 {{- end }}
-{{- with .nodeSelector }}
+{{- with .values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .tolerations }}
+{{- with .values.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .affinity }}
+{{- with .values.affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -61,6 +63,9 @@ affinity:
 {{- define "keyward.check" -}}
 {{- if and .Values.allNamespaces .Values.namespaces -}}
 {{- fail "values: set namespaces or allNamespaces, not both" -}}
+{{- end -}}
+{{- if .Values.gateway.enabled -}}
+{{- include "keyward.gateway.check" . -}}
 {{- end -}}
 {{- with .Values.mosquitto -}}
 {{- if .enabled -}}

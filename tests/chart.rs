@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod brokers;
 mod definitions;
 mod hardening;
 mod made;

@@ -99,9 +99,9 @@ fn the_gateway_serves_tls_with_what_is_mounted() {
     mounted(
         &made,
         "keyward-gateway",
-        &["/etc/keyward", "/etc/keyward-tls", "/etc/keyward-client-ca"],
+        &["/etc/keyward", "/etc/keyward-client-ca", "/etc/keyward-tls"],
     );
-    let ca = &made.pod("keyward-gateway")["volumes"][2]["secret"];
+    let ca = &made.pod("keyward-gateway")["volumes"][1]["secret"];
     assert_eq!(
         ca["items"],
         json!([{ "key": "ca.crt", "path": "ca.crt" }]),

@@ -28,12 +28,39 @@ fn values_that_do_not_fit_together_are_refused_in_a_sentence() {
             "values: set mosquitto.topicRoot to something that holds {namespace}, such as {namespace}/devices",
         ),
         (
+            json!({ "gateway": { "topicRoot": "devices" } }),
+            "values: set gateway.topicRoot to something that holds {namespace}, such as {namespace}/devices",
+        ),
+        (
+            json!({ "gateway": { "topicRoot": "devices", "namespaces": ["plant", "lab"] } }),
+            "values: set gateway.topicRoot to something that holds {namespace}, such as {namespace}/devices",
+        ),
+        (
             json!({ "gateway": { "minAvailable": 2 } }),
             "values: set gateway.minAvailable to less than gateway.replicas",
         ),
         (
             json!({ "gateway": { "minAvailable": "51%" } }),
             "values: set gateway.minAvailable to less than gateway.replicas",
+        ),
+        (
+            json!({ "gateway": { "rabbitmq": { "url": "http://rabbitmq:15672" } } }),
+            "values: set gateway.rabbitmq.secretName to a Secret with the entry login",
+        ),
+        (
+            json!({ "gateway": { "namespaces": ["plant"], "nats": { "urls": ["nats://nats:4222"], "secretName": "nats" } } }),
+            "values: set gateway.nats.account to the account of devices, and gateway.nats.secretName to a Secret",
+        ),
+        (
+            json!({ "gateway": { "nats": { "urls": ["nats://nats:4222"], "account": "DEVICES", "secretName": "nats" } } }),
+            "values: set gateway.namespaces to the one whose devices connect to NATS",
+        ),
+        (
+            json!({
+                "gateway": { "rabbitmq": { "url": "http://rabbitmq:15672", "secretName": "rabbitmq" } },
+                "networkPolicy": { "enabled": true },
+            }),
+            "values: set networkPolicy.gatewayEgress to where the broker is, and DNS",
         ),
     ];
     for (values, sentence) in rows {
@@ -56,9 +83,14 @@ fn values_of_another_shape_are_refused_by_name() {
             "hashProfile",
         ),
         (json!({ "gateway": { "staleness": "never" } }), "staleness"),
+        (json!({ "gateway": { "topicRoot": "" } }), "topicRoot"),
         (
-            json!({ "gateway": { "topicRoot": "devices" } }),
-            "topicRoot",
+            json!({ "gateway": { "rabbitmq": { "url": "http://keyward:secret@rabbitmq:15672" } } }),
+            "url",
+        ),
+        (
+            json!({ "gateway": { "nats": { "urls": ["nats:4222"] } } }),
+            "urls",
         ),
         (json!({ "priorityClass": { "value": 1 } }), "priorityClass"),
         (json!({ "gateway": { "tls": { "secret": "tls" } } }), "tls"),

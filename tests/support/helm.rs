@@ -59,8 +59,20 @@ pub fn everything() -> Value {
             "affinity": { "nodeAffinity": {} },
         },
         "gateway": {
+            "namespaces": ["plant"],
             "requireRegisteredDevices": true,
             "audit": true,
+            "rabbitmq": {
+                "url": "https://rabbitmq:15671",
+                "secretName": "rabbitmq",
+                "tls": { "caSecretName": "rabbitmq-ca", "secretName": "rabbitmq-tls" },
+            },
+            "nats": {
+                "urls": ["tls://nats:4222"],
+                "account": "DEVICES",
+                "secretName": "nats",
+                "tls": { "caSecretName": "nats-ca", "secretName": "nats-tls" },
+            },
             "tls": { "secretName": "gateway-tls", "clientCaSecretName": "callers-ca" },
             "service": { "type": "LoadBalancer", "annotations": { "pool": "devices" } },
         },

@@ -78,3 +78,28 @@ affinity:
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Lets a component read keys and devices: (dict "root" $ "component" "gateway" "namespaces" (list "")), where "" is all. */}}
+{{- define "keyward.reads" -}}
+{{- $ := . -}}
+{{- range $namespace := .namespaces }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ ternary "RoleBinding" "ClusterRoleBinding" (ne $namespace "") }}
+metadata:
+  name: keyward-{{ $.component }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "keyward.labels" $ | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: keyward-gateway
+subjects:
+  - kind: ServiceAccount
+    name: keyward-{{ $.component }}
+    namespace: {{ $.root.Release.Namespace }}
+{{- end }}
+{{- end -}}

@@ -17,6 +17,8 @@ mod logins;
 mod manifests;
 #[path = "brokers/mqtt.rs"]
 mod mqtt;
+#[path = "node/network.rs"]
+mod network;
 #[path = "node/node.rs"]
 mod node;
 #[path = "node/readme.rs"]

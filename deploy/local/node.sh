@@ -40,10 +40,11 @@ can_run_a_node() {
 # Makes the folder and starts all; dir is then a ready cluster.
 make_node() {
   can_run_a_node || die "$why_not"
-  "$here/prerequisites" cc containerd ip iptables openssl runc setpriv setsid socat tar unshare >&2
+  "$here/prerequisites" cc containerd ip ipset iptables openssl runc setpriv setsid socat tar unshare >&2
   [[ -x $cni/ptp ]] || "$here/prerequisites" containernetworking-plugins >&2
   make_folder
   find_binaries
+  find_network_policies
   make_pause
   images=("$dir/pause.tar" "${images[@]}")
   printf '%s\n' "${images[@]}" >"$dir/images"
@@ -51,6 +52,13 @@ make_node() {
   make_keys
   make_node_keys
   start_node
+}
+
+# What enforces them. Inside, the folder where it was built may not be seen.
+find_network_policies() {
+  local program
+  program=$("$here/go-tool" network-policies)
+  ln -- "$program" "$dir/network-policies" 2>/dev/null || cp -- "$program" "$dir/network-policies"
 }
 
 # The image of what each Pod's namespaces belong to: a process that waits. There is none to pull.
@@ -199,11 +207,20 @@ inside() {
   since=$(date -u +%FT%TZ)
   start_kubelet
   wait_inside kubelet node_is_ready "$since"
+  start_network_policies
   "${tether[@]}" socat "UNIX-LISTEN:api.sock,fork,mode=600" "TCP:$address:$port" </dev/null >logs/relay-inside.log 2>&1 &
   until [[ -S api.sock ]]; do sleep 0.1; done
   : >ready
   # It also inherits what others leave, and waits for them.
   while true; do wait -n 2>/dev/null || sleep 1; done
+}
+
+start_network_policies() {
+  : >logs/network-policies.log
+  "${tether[@]}" ./network-policies --kubeconfig inside.kubeconfig --node node --services 10.96.0.0/16 \
+    </dev/null >>logs/network-policies.log 2>&1 &
+  last=$!
+  wait_inside network-policies iptables -n -L KUBE-ROUTER-FORWARD
 }
 
 make_network() {

@@ -1,29 +1,44 @@
-# A bill of materials in CycloneDX 1.5, from what `cargo metadata` says: the packages from which the programs are built.
-# Those that only tests and build scripts use are not in it.
+# A bill of materials in CycloneDX 1.5, of what `cargo tree --prefix depth --format '{p}|{l}'` prints. $linked is what it prints
+# without macros: those write code while the programs are built, and are not in them. $lock is Cargo.lock.
 
-(.packages | map({ key: .id, value: . }) | from_entries) as $packages
-| (.resolve.nodes | map({ key: .id, value: . }) | from_entries) as $nodes
-| ([.packages[] | select(.source == null) | .id]) as $own
-| def linked: [.deps[] | select(any(.dep_kinds[]; .kind == null)) | .pkg];
-  # All that the ones in $found depend on, and they themselves.
-  def closure($found; $next):
-    if $next == [] then $found
-    else ($next | map($nodes[.] | linked) | add | unique - $found) as $more
-      | closure($found + $more; $more)
-    end;
-  closure($own; $own) as $all
+def packages:
+  [ split("\n")[] | select(. != "")
+    | capture("^(?<depth>[0-9]+)(?<name>[^ ]+) v(?<version>[^ ]+)(?<source>[^|]*)\\|(?<license>.*?)( \\(\\*\\))?$")
+    | .depth |= tonumber
+    # What lies in this repository is the subject.
+    | .own = (.source | contains("(/"))
+    | .ref = if .own then "keyward" else "pkg:cargo/\(.name)@\(.version | @uri)" end
+  ];
+
+# Those that depend on another, with it: each is printed below the one that needs it.
+def edges:
+  reduce .[] as $package ({ path: [], edges: [] };
+    .path = .path[:$package.depth] + [$package.ref]
+    | if $package.depth > 0 then .edges += [{ from: .path[-2], to: .path[-1] }] else . end)
+  | .edges | map(select(.from != .to)) | unique;
+
+def licenses: [{ expression: (.license | gsub("/"; " OR ")) }];
+
+packages as $all
+| ($all | edges) as $edges
+| ($linked | packages | map({ key: .ref, value: true }) | from_entries) as $linked
+| ($lock | split("\n\n") | map(capture("name = \"(?<name>.+)\"\nversion = \"(?<version>.+)\"\nsource = .+\nchecksum = \"(?<value>.+)\""))
+  | map(.key = "\(.name) \(.version)") | from_entries) as $checksums
 | {
     bomFormat: "CycloneDX",
     specVersion: "1.5",
     version: 1,
     metadata: {
-      component: { type: "application", name: "keyward", version: $version, "bom-ref": "keyward",
-                   licenses: [{ expression: "Apache-2.0" }] }
+      component: (first($all[] | select(.own)) | { type: "application", name: .ref, version, "bom-ref": .ref, licenses: licenses })
     },
     components: [
-      $all[] | $packages[.] | select(.source != null)
-      | { type: "library", name, version, "bom-ref": "pkg:cargo/\(.name)@\(.version)",
-          purl: "pkg:cargo/\(.name)@\(.version)" }
-        + (if .license then { licenses: [{ expression: (.license | gsub("/"; " OR ")) }] } else {} end)
-    ] | sort_by(.purl),
+      $all | map(select(.own | not)) | unique_by(.ref)[]
+      | { type: "library", name, version, "bom-ref": .ref, purl: .ref, licenses: licenses,
+          hashes: [{ alg: "SHA-256", content: ($checksums["\(.name) \(.version)"] // error("no checksum of \(.ref)")) }] }
+        + if $linked[.ref] then {} else { scope: "excluded" } end
+    ],
+    dependencies: [
+      [$all[].ref] | unique[] | . as $ref
+      | { ref: $ref, dependsOn: [$edges[] | select(.from == $ref) | .to] }
+    ]
   }

@@ -15,6 +15,7 @@ pub mod history;
 pub mod instance;
 pub mod keys;
 pub mod manifests;
+pub mod pinned;
 pub mod plant;
 pub mod policy;
 pub mod process;

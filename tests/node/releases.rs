@@ -55,15 +55,15 @@ async fn story(inside: Inside) {
 
     inside.helm(&[&["uninstall", "keyward", "-n", SYSTEM][..], &WAIT].concat());
     inside.helm(&["uninstall", "keyward-crds"]);
-    assert!(
-        inside
+    found_within(PATIENCE, "the Pods end", async || {
+        let pods = inside
             .system_pods()
             .list(&ListParams::default())
             .await
-            .expect("listed")
-            .items
-            .is_empty()
-    );
+            .ok()?;
+        pods.items.is_empty().then_some(())
+    })
+    .await;
     assert_eq!(inside.delivered().await, before, "after the uninstall");
 
     inside.kubectl(&[

@@ -30,11 +30,19 @@ can_run_a_node() {
   [[ $EUID == 0 ]] || why_not="A node takes root: run this as root."
   [[ $why_not ]] || unshare --net --mount --pid --fork mount -t tmpfs tmpfs /run 2>/dev/null ||
     why_not="A node takes namespaces of its own, which this machine does not let root make: run this where unshare(1) works."
+  [[ $why_not ]] || can_make_groups ||
+    why_not="A node takes cgroups of its own, which this machine does not let root make: run this where /sys/fs/cgroup can be written."
   for folder in "${own_folders[@]}"; do
     [[ $why_not || $(realpath -m -- "${dir:-${TMPDIR:-/tmp}}")/ != "$folder"/* ]] ||
       why_not="A node hides what is in $folder: name a folder elsewhere with --dir DIR."
   done
   [[ ! $why_not ]]
+}
+
+can_make_groups() {
+  local tree=/sys/fs/cgroup/memory
+  [[ ! -e /sys/fs/cgroup/cgroup.controllers ]] || tree=/sys/fs/cgroup
+  mkdir "$tree/keyward-check-$$" 2>/dev/null && rmdir "$tree/keyward-check-$$"
 }
 
 # Makes the folder and starts all; dir is then a ready cluster.
@@ -258,6 +266,7 @@ start_containerd() {
   mkdir -p containerd cni
   # Containers are others' processes, and their files are as this process would make them.
   umask 022
+  choose_snapshotter
   cat >containerd/config.toml <<END
 version = 2
 root = "$dir/containerd/root"
@@ -269,6 +278,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   sandbox_image = "keyward.local/pause:1"
   # It takes a right (CAP_SYS_RESOURCE) that not every machine gives to its root.
   restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "$snapshotter"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
   [plugins."io.containerd.grpc.v1.cri".cni]
@@ -289,10 +300,21 @@ END
   wait_inside containerd ctr -a /run/containerd.sock version
 }
 
+# Where the folder is on an overlay itself, as in a container, the layers of images are copied.
+choose_snapshotter() {
+  local try=containerd/try
+  snapshotter=native
+  mkdir -p $try/{lower,upper,work,merged}
+  ! mount -t overlay -o lowerdir=$try/lower,upperdir=$try/upper,workdir=$try/work overlay $try/merged 2>/dev/null || {
+    umount $try/merged
+    snapshotter=overlayfs
+  }
+}
+
 load_images() {
   local image
   while read -r image; do
-    ctr -a /run/containerd.sock -n k8s.io images import "$image"
+    ctr -a /run/containerd.sock -n k8s.io images import --snapshotter "$snapshotter" "$image"
   done < <(cat images)
 }
 

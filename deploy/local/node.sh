@@ -45,11 +45,18 @@ can_make_groups() {
   mkdir "$tree/keyward-check-$$" 2>/dev/null && rmdir "$tree/keyward-check-$$"
 }
 
+# Installs and builds what a node takes.
+prepare_node() {
+  can_run_a_node || die "$why_not"
+  "$here/prerequisites" cc containerd containernetworking-plugins ip ipset iptables openssl runc setpriv setsid socat \
+    tar unshare >&2
+  "$here/build" "${more_binaries[@]}" >/dev/null
+  "$here/go-tool" network-policies >/dev/null
+}
+
 # Makes the folder and starts all; dir is then a ready cluster.
 make_node() {
-  can_run_a_node || die "$why_not"
-  "$here/prerequisites" cc containerd ip ipset iptables openssl runc setpriv setsid socat tar unshare >&2
-  [[ -x $cni/ptp ]] || "$here/prerequisites" containernetworking-plugins >&2
+  prepare_node
   make_folder
   find_binaries
   find_network_policies

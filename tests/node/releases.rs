@@ -66,6 +66,13 @@ async fn story(inside: Inside) {
     .await;
     assert_eq!(inside.delivered().await, before, "after the uninstall");
 
+    // The garbage collector learns of a new kind up to a minute late, and would not know then whose they were.
+    inside.kubectl(&["delete", "accesskey", "made-later", "-n", PLANT]);
+    found_within(PATIENCE, "the Secret goes with its key", async || {
+        let left = inside.secrets().get_opt("made-later").await.ok()?;
+        left.is_none().then_some(())
+    })
+    .await;
     inside.kubectl(&[
         "delete",
         "crd",

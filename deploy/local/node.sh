@@ -222,6 +222,8 @@ inside() {
   since=$(date -u +%FT%TZ)
   start_kubelet
   wait_inside kubelet node_is_ready "$since"
+  # Without it there are no Pods in a namespace; the controllers work once they have made this.
+  wait_inside kube-controller-manager get_inside /api/v1/namespaces/default/serviceaccounts/default
   start_network_policies
   "${tether[@]}" socat "UNIX-LISTEN:api.sock,fork,mode=600" "TCP:$address:$port" </dev/null >logs/relay-inside.log 2>&1 &
   until [[ -S api.sock ]]; do sleep 0.1; done

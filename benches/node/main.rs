@@ -20,13 +20,10 @@ mod support;
 
 use std::path::PathBuf;
 
-use inside::{Inside, SYSTEM};
-use kube::ResourceExt;
-use kube::api::ListParams;
+use inside::Inside;
 use logins::Logins;
 use node::Node;
 use serde_json::json;
-use support::wait::found_within;
 
 /// What the largest image may have, in bytes.
 const LARGEST: u64 = 20_000_000;
@@ -76,36 +73,6 @@ async fn rollout(inside: &Inside) {
         .await;
     let issued = inside.issued("rollout", 1).await;
     let logins = Logins::begin(inside.service("keyward-gateway", "devices").await, &issued);
-    let old: Vec<String> = inside
-        .pods("gateway")
-        .await
-        .iter()
-        .map(ResourceExt::name_any)
-        .collect();
-    inside.kubectl(&[
-        "rollout",
-        "restart",
-        "deployment/keyward-gateway",
-        "-n",
-        SYSTEM,
-    ]);
-    inside.is_rolled_out("keyward-gateway").await;
-    found_within(inside::PATIENCE, "the old ones are gone", async || {
-        let pods = inside
-            .system_pods()
-            .list(&ListParams::default())
-            .await
-            .ok()?;
-        let is_left = pods.items.iter().any(|pod| old.contains(&pod.name_any()));
-        (!is_left).then_some(())
-    })
-    .await;
-    let logins::Outcome {
-        right,
-        wrong,
-        unanswered,
-    } = logins.end().await;
-    println!(
-        "\nlogins while gateways were rolled out: {right} right, {wrong} wrong, {unanswered} unanswered"
-    );
+    inside.roll_out_gateways().await;
+    logins.end().await.print("gateways were rolled out");
 }

@@ -69,7 +69,7 @@ make_node() {
   start_node
 }
 
-# What enforces them. Inside, the folder where it was built may not be seen.
+# What enforces NetworkPolicies. Inside, the folder where it was built may not be seen.
 find_network_policies() {
   local program
   program=$("$here/go-tool" network-policies)

@@ -226,6 +226,26 @@ impl Inside {
         .await;
     }
 
+    /// Has all gateways replaced, and waits until the old ones are gone.
+    pub async fn roll_out_gateways(&self) {
+        let old = self.pods("gateway").await;
+        let restart = "rollout restart deployment/keyward-gateway -n";
+        self.kubectl(&Vec::from_iter(restart.split(' ').chain([SYSTEM])));
+        self.is_rolled_out("keyward-gateway").await;
+        for pod in old {
+            self.is_gone(&pod.name_any()).await;
+        }
+    }
+
+    /// Waits until a Pod of Keyward has ended.
+    pub async fn is_gone(&self, pod: &str) {
+        found_within(PATIENCE, &format!("{pod} is gone"), async || {
+            let left = self.system_pods().get_opt(pod).await.ok()?;
+            left.is_none().then_some(())
+        })
+        .await;
+    }
+
     /// What a Pod of the plant has printed so far.
     pub async fn log(&self, pod: &str) -> String {
         let params = LogParams::default();

@@ -39,6 +39,20 @@ pub struct Outcome {
     pub unanswered: u64,
 }
 
+impl Outcome {
+    /// For the figures.
+    pub fn print(&self, when: &str) {
+        let Outcome {
+            right,
+            wrong,
+            unanswered,
+        } = self;
+        println!(
+            "measured: logins while {when}: {right} right, {wrong} wrong, {unanswered} unanswered"
+        );
+    }
+}
+
 impl Logins {
     /// Eight devices, of which two have a wrong secret, each on a new connection for each login.
     pub fn begin(at: SocketAddr, issued: &Issued) -> Logins {

@@ -4,8 +4,8 @@ use kube::api::{DeleteParams, EvictParams};
 use kube::{Error, ResourceExt};
 use serde_json::json;
 
-use crate::inside::{Inside, PATIENCE, SYSTEM};
-use crate::logins::{Logins, Outcome};
+use crate::inside::{Inside, PATIENCE};
+use crate::logins::Logins;
 use crate::node::Node;
 use crate::support::wait::found_within;
 
@@ -35,84 +35,41 @@ async fn story(inside: Inside) {
     .await;
 
     let logins = begin().await;
-    inside.kubectl(&[
-        "rollout",
-        "restart",
-        "deployment/keyward-gateway",
-        "-n",
-        SYSTEM,
-    ]);
-    inside.is_rolled_out("keyward-gateway").await;
-    found_within(PATIENCE, "the old ones are gone", async || {
-        let labels = [
-            "get",
-            "pods",
-            "-n",
-            SYSTEM,
-            "-l",
-            "app.kubernetes.io/component=gateway",
-            "-o",
-            "name",
-        ];
-        (inside.kubectl(&labels).lines().count() == 2).then_some(())
-    })
-    .await;
+    inside.roll_out_gateways().await;
     some_more(&logins).await;
-    let Outcome {
-        right,
-        wrong,
-        unanswered,
-    } = logins.end().await;
-    println!(
-        "measured: logins while gateways were rolled out: {right} right, {wrong} wrong, {unanswered} unanswered"
-    );
-    assert_eq!((wrong, unanswered), (0, 0), "of {right}");
+    let outcome = logins.end().await;
+    outcome.print("gateways were rolled out");
+    assert_eq!((outcome.wrong, outcome.unanswered), (0, 0), "{outcome:?}");
 
     // A node that is drained takes one, and waits with the other.
     let [one, other] = &inside.pods("gateway").await[..] else {
         panic!("two gateways");
     };
     let [one, other] = [one, other].map(ResourceExt::name_any);
+    let (pods, params) = (inside.system_pods(), EvictParams::default());
     let logins = begin().await;
-    let evicted = inside
-        .system_pods()
-        .evict(&one, &EvictParams::default())
-        .await;
-    evicted.expect("one may go");
-    let refused = inside
-        .system_pods()
-        .evict(&other, &EvictParams::default())
-        .await;
+    pods.evict(&one, &params).await.expect("one may go");
+    let refused = pods.evict(&other, &params).await;
     assert!(
         matches!(&refused, Err(Error::Api(status)) if status.code == 429),
         "{refused:?}"
     );
+    inside.is_gone(&one).await;
     inside.is_rolled_out("keyward-gateway").await;
-    let Outcome {
-        right,
-        wrong,
-        unanswered,
-    } = logins.end().await;
-    println!(
-        "measured: logins while a gateway was evicted: {right} right, {wrong} wrong, {unanswered} unanswered"
-    );
-    assert_eq!((wrong, unanswered), (0, 0), "of {right}");
+    some_more(&logins).await;
+    let outcome = logins.end().await;
+    outcome.print("a gateway was evicted");
+    assert_eq!((outcome.wrong, outcome.unanswered), (0, 0), "{outcome:?}");
 
     let logins = begin().await;
     let at_once = DeleteParams::default().grace_period(0);
-    let killed = inside.system_pods().delete(&other, &at_once).await;
-    killed.expect("it is killed");
+    pods.delete(&other, &at_once).await.expect("it is killed");
+    inside.is_gone(&other).await;
     inside.is_rolled_out("keyward-gateway").await;
     some_more(&logins).await;
-    let Outcome {
-        right,
-        wrong,
-        unanswered,
-    } = logins.end().await;
-    println!(
-        "measured: logins while a gateway was killed: {right} right, {wrong} wrong, {unanswered} unanswered"
-    );
-    assert_eq!(wrong, 0, "of {right}");
+    let outcome = logins.end().await;
+    outcome.print("a gateway was killed");
+    assert_eq!(outcome.wrong, 0, "{outcome:?}");
 }
 
 async fn some_more(logins: &Logins) {

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use support::manifests::text;
-use support::pinned::pinned;
 use support::process::output_of;
+use support::tools::pinned;
 
 /// A name and a version.
 type Package = (String, String);

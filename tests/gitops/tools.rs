@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::support::go_tool::go_tool;
 use crate::support::process::output_of;
+use crate::support::tools::go_tool;
 
 const FLUX: &str = "deploy/gitops/flux";
 /// Where Argo CD would look for its scripts.

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::support::certificates::pem;
 use crate::support::cluster::from_json;
-use crate::support::go_tool::go_tool;
 use crate::support::keys::{entry, fits, holds};
 use crate::support::plant::Issued;
 use crate::support::process::{Access, output_of};
+use crate::support::tools::go_tool;
 use crate::support::wait::found_within;
 
 /// The namespace of the install.

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use crate::inside::{Inside, PLANT};
 use crate::node::Node;
-use crate::support::go_tool::go_tool;
 use crate::support::manifests::text;
 use crate::support::process::Folder;
+use crate::support::tools::go_tool;
 
 #[test]
 #[ignore = "takes a node"]

@@ -6,9 +6,9 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::accepted::Finding;
-use crate::support::go_tool::go_tool;
-use crate::support::pinned::pinned;
 use crate::support::process::output_of;
+use crate::support::tools::go_tool;
+use crate::support::tools::pinned;
 
 /// What a scanner says of a folder.
 #[derive(Default)]

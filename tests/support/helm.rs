@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use super::go_tool::go_tool;
 use super::process::output_of;
+use super::tools::go_tool;
 
 /// The chart of everything but the definitions.
 pub const CHART: &str = "deploy/chart";

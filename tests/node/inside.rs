@@ -18,7 +18,7 @@ use crate::support::keys::{entry, fits, holds};
 use crate::support::plant::Issued;
 use crate::support::process::{Access, output_of};
 use crate::support::tools::go_tool;
-use crate::support::wait::found_within;
+use crate::support::wait::{found_or_not, found_within};
 
 /// The namespace of the install.
 pub const SYSTEM: &str = "keyward-system";
@@ -257,13 +257,15 @@ impl Inside {
 
     /// Waits until a Pod of the plant has printed all of these lines in this order, whatever comes between.
     pub async fn has_printed(&self, pod: &str, lines: &[&str]) {
-        found_within(PATIENCE, &format!("{pod} prints {lines:?}"), async || {
-            let log = self.log(pod).await;
+        let mut log = String::new();
+        let look = found_or_not(PATIENCE, async || {
+            log = self.log(pod).await;
             let mut printed = log.lines();
             let all = lines.iter().all(|line| printed.any(|it| it == *line));
             all.then_some(())
-        })
-        .await;
+        });
+        let is_found = look.await.is_some();
+        assert!(is_found, "{pod} is to print {lines:?} and printed: {log}");
     }
 }
 

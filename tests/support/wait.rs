@@ -10,11 +10,13 @@ pub async fn found<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 /// The same, with this patience, in seconds.
-pub async fn found_within<T>(
-    patience: u64,
-    what: &str,
-    mut look: impl AsyncFnMut() -> Option<T>,
-) -> T {
+pub async fn found_within<T>(patience: u64, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = found_or_not(patience, look).await;
+    found.unwrap_or_else(|| panic!("not within {patience} s: {what}"))
+}
+
+/// The same, for who has more to say if there is nothing.
+pub async fn found_or_not<T>(patience: u64, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let looking = async {
         loop {
             match look().await {
@@ -23,6 +25,5 @@ pub async fn found_within<T>(
             }
         }
     };
-    let answer = timeout(Duration::from_secs(patience), looking).await;
-    answer.unwrap_or_else(|_| panic!("not within {patience} s: {what}"))
+    timeout(Duration::from_secs(patience), looking).await.ok()
 }

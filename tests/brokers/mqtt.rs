@@ -46,6 +46,8 @@ pub enum Refused {
     Code(u8),
     /// It said nothing.
     Closed,
+    /// Nobody listens.
+    Unreachable,
 }
 
 /// What a client wants.
@@ -86,7 +88,8 @@ impl Connect {
 
     /// Connects.
     pub async fn to(&self, broker: SocketAddr) -> Result<Session, Refused> {
-        let stream = TcpStream::connect(broker).await.expect("it listens");
+        let stream = TcpStream::connect(broker).await;
+        let stream = stream.map_err(|_| Refused::Unreachable)?;
         stream.set_nodelay(true).expect("an option");
         let mut session = Session {
             version: self.version,

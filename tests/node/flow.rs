@@ -26,7 +26,10 @@ async fn story(inside: Inside) {
     let issued = inside.issued("pumps", 1).await;
     let broker = inside.service("keyward-mosquitto", "mqtt").await;
     let other = Connect::new(Version::V311, "pump-2", &issued);
-    let mut other = other.to(broker).await.expect("it is admitted");
+    let mut other = found_within(PATIENCE, "it is admitted", async || {
+        other.to(broker).await.ok()
+    })
+    .await;
     assert_eq!(other.subscribe("devices/pump-1/state", 1).await, Some(true));
 
     device::start(&inside).await;

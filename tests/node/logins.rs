@@ -9,10 +9,11 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::inside::PLANT;
+use crate::inside::{PATIENCE, PLANT};
 use crate::support::gateway::send;
 use crate::support::keys::some_secret;
 use crate::support::plant::Issued;
+use crate::support::wait::found_within;
 
 /// Logins that go on until they are asked for what came of them.
 pub struct Logins {
@@ -77,8 +78,27 @@ impl Logins {
         Logins { devices, seen }
     }
 
-    /// How many have been answered rightly so far.
-    pub fn right_so_far(&self) -> u64 {
+    /// Waits until all gateways are reached and have heard of a key.
+    pub async fn are_right(at: SocketAddr, issued: &Issued) {
+        found_within(PATIENCE, "all logins are right", async || {
+            let logins = Logins::begin(at, issued);
+            logins.some_more().await;
+            let outcome = logins.end().await;
+            (outcome.wrong == 0 && outcome.unanswered == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits for another hundred that are answered rightly.
+    pub async fn some_more(&self) {
+        let before = self.right_so_far();
+        found_within(PATIENCE, "devices log in", async || {
+            (self.right_so_far() >= before + 100).then_some(())
+        })
+        .await;
+    }
+
+    fn right_so_far(&self) -> u64 {
         self.seen.right.load(Ordering::Relaxed)
     }
 

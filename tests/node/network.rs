@@ -77,12 +77,7 @@ async fn story(inside: Inside) {
         .create("all", json!({ "restrictions": { "allDevices": true } }))
         .await;
     let issued = inside.issued("all", 1).await;
-    let logins = Logins::begin(service, &issued);
-    found_within(PATIENCE, "devices log in", async || {
-        (logins.right_so_far() > 50).then_some(())
-    })
-    .await;
-    logins.end().await;
+    Logins::are_right(service, &issued).await;
 
     // Whoever closes everything, and leaves out what is needed, is told by what does not become ready.
     restrict(&inside, false);

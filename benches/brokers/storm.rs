@@ -105,7 +105,7 @@ async fn comes(device: &Connect, at: SocketAddr) -> Admitted<'_> {
                     refusals,
                 };
             }
-            Err(refused) => refusals += usize::from(matches!(refused, Refused::Code(_))),
+            Err(refused) => refusals += usize::from(refused != Refused::Closed),
         }
         tries += 1;
         sleep(AGAIN).await;
@@ -118,7 +118,7 @@ async fn is_refused(device: &Connect, at: SocketAddr) -> bool {
         match device.to(at).await {
             Ok(_) => return false,
             Err(Refused::Code(_)) => return true,
-            Err(Refused::Closed | Refused::Unreachable) => sleep(AGAIN).await,
+            Err(Refused::Closed) => sleep(AGAIN).await,
         }
     }
 }

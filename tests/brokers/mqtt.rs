@@ -46,8 +46,6 @@ pub enum Refused {
     Code(u8),
     /// It said nothing.
     Closed,
-    /// Nobody listens.
-    Unreachable,
 }
 
 /// What a client wants.
@@ -88,8 +86,7 @@ impl Connect {
 
     /// Connects.
     pub async fn to(&self, broker: SocketAddr) -> Result<Session, Refused> {
-        let stream = TcpStream::connect(broker).await;
-        let stream = stream.map_err(|_| Refused::Unreachable)?;
+        let stream = TcpStream::connect(broker).await.expect("it listens");
         stream.set_nodelay(true).expect("an option");
         let mut session = Session {
             version: self.version,

@@ -1,6 +1,7 @@
 //! The whole way: a key is applied, a device mounts its Secret and speaks, and is cut when the key is made inactive.
 
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::device;
 use crate::inside::{Inside, PATIENCE, PLANT};
@@ -25,6 +26,10 @@ async fn story(inside: Inside) {
     ]);
     let issued = inside.issued("pumps", 1).await;
     let broker = inside.service("keyward-mosquitto", "mqtt").await;
+    found_within(PATIENCE, "the broker is reached", async || {
+        TcpStream::connect(broker).await.ok()
+    })
+    .await;
     let other = Connect::new(Version::V311, "pump-2", &issued);
     let mut other = found_within(PATIENCE, "it is admitted", async || {
         other.to(broker).await.ok()
@@ -48,6 +53,9 @@ async fn story(inside: Inside) {
     assert!(other.is_closed().await);
     let cut = ["session ended", "rest 401", "refused"];
     inside.has_printed("pump-1", &cut).await;
+    let log = inside.log("pump-1").await;
+    let (_, since) = log.split_once("session ended").expect("it was cut");
+    assert!(!since.contains("told"), "it was let in again: {log}");
 
     inside.change("pumps", json!({ "state": "Active" })).await;
     // With the same secret.

@@ -166,7 +166,7 @@ async fn expect(from: &Pod, to: SocketAddr, expected: bool) {
 fn reaches(from: &Pod, to: SocketAddr) -> bool {
     let connect = || {
         // This thread alone.
-        let network = File::open(network_of(from)).expect("a namespace");
+        let network = network_of(from).expect("a namespace");
         let kind = Some(LinkNameSpaceType::Network);
         move_into_link_name_space(network.as_fd(), kind).expect("a move");
         TcpStream::connect_timeout(&to, Duration::from_secs(2)).is_ok()
@@ -174,14 +174,14 @@ fn reaches(from: &Pod, to: SocketAddr) -> bool {
     thread::scope(|scope| scope.spawn(connect).join()).expect("an answer")
 }
 
-/// That of any of its processes.
-fn network_of(pod: &Pod) -> String {
+/// That of any of its processes that has not ended meanwhile.
+fn network_of(pod: &Pod) -> Option<File> {
     let uid = format!("pod{}", pod.metadata.uid.as_deref().expect("a uid"));
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     let is_its = |place: &String| {
         fs::read_to_string(format!("{place}/cgroup")).is_ok_and(|groups| groups.contains(&uid))
     };
-    let mut places = processes.map(|process| process.path().display().to_string());
-    let place = places.find(is_its).expect("a process");
-    format!("{place}/ns/net")
+    let places = processes.map(|process| process.path().display().to_string());
+    let mut places = places.filter(is_its);
+    places.find_map(|place| File::open(format!("{place}/ns/net")).ok())
 }

@@ -57,6 +57,9 @@ async fn is_back(inside: &Inside) {
     .await;
     // With the secret that it had.
     inside.has_printed("pump-1", &["rest 200", "told"]).await;
+    // A gateway that has not caught up says that it cannot tell, and refuses nobody.
+    let log = inside.log("pump-1").await;
+    assert!(!log.contains("rest 401"), "a gateway was wrong: {log}");
     let broker = inside.service("keyward-mosquitto", "mqtt").await;
     Connect::new(Version::V311, "pump-2", &issued)
         .to(broker)
